@@ -1,0 +1,467 @@
+//! One error enum for each operation. Each says what happened, to whom, and what to do.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::host::Key;
+use crate::wire::{Exit, Kind, Len, PythonError, Refusal};
+
+/// A signature that cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// A name that Python would not take as a keyword.
+    #[error("the parameter name {name:?} is no Python identifier")]
+    NotAnIdentifier {
+        /// The name.
+        name: String,
+    },
+    /// A name given more than once.
+    #[error("the parameter {name:?} is declared twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// A range of lengths that no list has.
+    #[error("no list has {min} to {max} items: parameter {name:?}")]
+    EmptyRange {
+        /// The parameter.
+        name: String,
+        /// The least number of items.
+        min: u32,
+        /// The largest number of items.
+        max: u32,
+    },
+    /// More parameters than a signature can have.
+    #[error("{found} parameters are more than the limit of {limit}")]
+    TooMany {
+        /// How many were declared.
+        found: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+/// A configuration that cannot be run. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A number outside its limits.
+    #[error("{what} = {found} is outside its limits, {min} to {max}")]
+    OutOfRange {
+        /// Which setting.
+        what: &'static str,
+        /// What it was set to.
+        found: u64,
+        /// The least it can be.
+        min: u64,
+        /// The most it can be.
+        max: u64,
+    },
+    /// A model that is not written as `module:callable`.
+    #[error("the model {found:?} is not written as \"module:Class\" or \"module:function\"")]
+    Model {
+        /// What was given.
+        found: String,
+    },
+    /// A setting that holds a NUL byte or is not UTF-8.
+    #[error("{what} {found:?} holds a NUL byte or is not UTF-8")]
+    NotText {
+        /// Which setting.
+        what: &'static str,
+        /// What was given, as far as it can be shown.
+        found: String,
+    },
+    /// Model, paths, signature and initial arguments together are too long for one message.
+    #[error(
+        "model, paths, signature and init_kwargs_json together are longer than {limit} bytes: \
+         hand large configurations over in a file"
+    )]
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The signature is not one.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+}
+
+/// A start that failed. Everything that it had begun is ended and removed again.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot be run.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is no worker binary.
+    #[error(
+        "no nearcall-worker found (tried {}): build one for your Python, see README.md, \
+         \"The worker\", and name it with .worker(path) or $NEARCALL_WORKER",
+        .tried.join(", ")
+    )]
+    WorkerNotFound {
+        /// The places that were looked at, in order.
+        tried: Vec<String>,
+    },
+    /// The worker binary could not be asked for its version.
+    #[error("{} is no usable nearcall-worker: {reason}", .worker.display())]
+    WorkerUnusable {
+        /// The binary.
+        worker: PathBuf,
+        /// What it did instead.
+        reason: String,
+    },
+    /// The worker binary belongs to another version of this library.
+    #[error(
+        "{} is of version {found}, this library needs {expected}: build the worker from the same version",
+        .worker.display()
+    )]
+    WorkerVersion {
+        /// The binary.
+        worker: PathBuf,
+        /// Its version and layout version.
+        found: String,
+        /// The library's.
+        expected: String,
+    },
+    /// There is no Python where it was said to be.
+    #[error("no Python found: {reason}")]
+    PythonNotFound {
+        /// What was tried.
+        reason: String,
+    },
+    /// The Python could not be asked for its version.
+    #[error("{} is no usable Python: {reason}", .python.display())]
+    PythonUnusable {
+        /// The interpreter.
+        python: PathBuf,
+        /// What it did instead.
+        reason: String,
+    },
+    /// The worker was built for another minor version of Python.
+    #[error(
+        "{} is Python {found}, but {} was built for Python {built_for}: \
+         build a worker with PYO3_PYTHON={} or choose another environment with .python(…)",
+        .python.display(), .worker.display(), .python.display()
+    )]
+    PythonVersion {
+        /// The interpreter.
+        python: PathBuf,
+        /// Its minor version, as in `3.12`.
+        found: String,
+        /// The worker.
+        worker: PathBuf,
+        /// The minor version it was built for.
+        built_for: String,
+    },
+    /// The segment does not fit in shared memory.
+    #[error(
+        "the segment needs {needed} bytes of shared memory, /dev/shm has {available} of {total} bytes free: \
+         lower slots or slot_bytes, or give the container more (docker run --shm-size={})",
+        suggest_shm_size(*.needed)
+    )]
+    NoSharedMemory {
+        /// Bytes that the segment takes.
+        needed: u64,
+        /// Bytes that were free.
+        available: u64,
+        /// Bytes that /dev/shm has in all.
+        total: u64,
+    },
+    /// The model could not be imported or preloaded, or does not take the signature's keywords.
+    #[error("the model could not be imported: {0}\n{}", .0.traceback)]
+    Import(#[source] PythonError),
+    /// The constructor or `initialize` raised.
+    #[error("worker {worker} could not initialise the model: {error}\n{}", .error.traceback)]
+    Initialize {
+        /// The worker's number.
+        worker: u16,
+        /// What it raised.
+        #[source]
+        error: PythonError,
+    },
+    /// The import started threads, and forking was demanded.
+    #[error(
+        "the model's import left {threads} threads running{}: a fork would copy only one; \
+         keep them from starting, start them in initialize(), or use StartMethod::Auto or Spawn",
+        .suspect.as_ref().map(|module| format!(" (likely started by {module:?})")).unwrap_or_default()
+    )]
+    Threads {
+        /// Threads of the fork server after the import.
+        threads: u32,
+        /// The module that likely started them.
+        suspect: Option<String>,
+    },
+    /// A process of the engine ended before it was ready.
+    #[error("{who} (pid {pid}) ended while {stage}: {exit}")]
+    Died {
+        /// Which process.
+        who: String,
+        /// Its process id, 0 when it had not told.
+        pid: u32,
+        /// What it was doing.
+        stage: &'static str,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The start took longer than its deadline.
+    #[error("the start was not done after {deadline:?}: still {stage}; raise start_deadline if it needs longer")]
+    TimedOut {
+        /// The deadline.
+        deadline: Duration,
+        /// What it was doing.
+        stage: &'static str,
+    },
+    /// The system refused something.
+    #[error("could not {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The next power of two of megabytes, as Docker's flag takes it.
+fn suggest_shm_size(needed: u64) -> String {
+    format!("{}m", needed.div_ceil(1 << 20).saturating_add(1).next_power_of_two())
+}
+
+/// A task that does not fit the signature. No slot was touched.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TaskMismatch {
+    /// Too few or too many arguments.
+    #[error("the task has {found} arguments, the signature {expected}: {names}")]
+    Count {
+        /// How many the signature has.
+        expected: usize,
+        /// How many the task has.
+        found: usize,
+        /// The signature's names.
+        names: String,
+    },
+    /// An argument of another type.
+    #[error("argument {name:?} is a {found}, the signature says {expected}")]
+    Type {
+        /// The parameter.
+        name: String,
+        /// Its type.
+        expected: Kind,
+        /// The type given.
+        found: Kind,
+    },
+    /// A list of a length that the signature does not admit.
+    #[error("argument {name:?} has {found} items, the signature says {expected}")]
+    Length {
+        /// The parameter.
+        name: String,
+        /// The lengths it may have.
+        expected: Len,
+        /// The length given.
+        found: usize,
+    },
+}
+
+/// A task that was not accepted. Nothing has happened to it, and nothing will.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// All slots are taken by tasks that run, wait, or are answered and not retrieved yet.
+    #[error("all {slots} slots are taken: retrieve answers, try again later, or raise slots")]
+    Full {
+        /// How many slots the engine has.
+        slots: u32,
+    },
+    /// The task does not fit the signature.
+    #[error(transparent)]
+    Mismatch(#[from] TaskMismatch),
+    /// The task is larger than a slot.
+    #[error("the task takes {needed} bytes, a slot has {room}: raise slot_bytes or send less")]
+    TooLarge {
+        /// Bytes that the encoded task takes.
+        needed: usize,
+        /// Bytes that a slot has.
+        room: usize,
+    },
+    /// The engine was shut down, or has given up.
+    #[error("the engine takes no tasks: {reason}")]
+    Closed {
+        /// Why.
+        reason: String,
+    },
+    /// This process is a fork of the one that started the engine.
+    #[error(
+        "this process was forked from the one that started the engine, which still owns it: \
+         start an engine after the fork, in the child"
+    )]
+    ForkedChild,
+}
+
+impl SubmitError {
+    /// The seed's code: 1 = full, try again; 2 and up = an error.
+    pub fn flag(&self) -> i32 {
+        match self {
+            Self::Full { .. } => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// Why an accepted task has no answer. The task is over.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The model raised.
+    #[error("{0}\n{}", .0.traceback)]
+    Python(#[source] PythonError),
+    /// The model returned what an answer cannot carry.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The worker that ran the task died. The task may have run in part.
+    #[error("the worker that ran the task (pid {pid}) died: {exit}")]
+    Died {
+        /// The worker's process id.
+        pid: u32,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The engine was closed before the task was done.
+    #[error("the engine was closed before the task was done")]
+    Closed,
+    /// The worker wrote what is no answer. It is being replaced.
+    #[error("the worker wrote no valid answer: {detail}; it is being replaced")]
+    Corrupt {
+        /// What was wrong.
+        detail: &'static str,
+    },
+}
+
+/// Why there is nothing to retrieve, now or ever, under a key.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RetrieveError {
+    /// The task has ended without an answer. Its key is used up now.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The answer was retrieved before, or the task was abandoned.
+    #[error("the task of key {key} was retrieved or abandoned before")]
+    AlreadyRetrieved {
+        /// The key.
+        key: Key,
+    },
+    /// This engine never gave that key.
+    #[error("this engine never gave the key {key}")]
+    Unknown {
+        /// The key.
+        key: Key,
+    },
+    /// This process is a fork of the one that started the engine.
+    #[error("this process was forked from the one that started the engine, which still owns it")]
+    ForkedChild,
+}
+
+impl RetrieveError {
+    /// The seed's code: 2 and up = an error. "Not finished", its 1, is no error here but
+    /// `Ok(None)`.
+    pub fn flag(&self) -> i32 {
+        match self {
+            Self::Task(TaskError::Python(_)) => 2,
+            Self::Task(TaskError::Refused(_)) => 3,
+            Self::Task(TaskError::Died { .. }) => 4,
+            Self::Task(TaskError::Closed) => 5,
+            Self::Task(TaskError::Corrupt { .. }) => 6,
+            Self::AlreadyRetrieved { .. } => 7,
+            Self::Unknown { .. } => 8,
+            Self::ForkedChild => 9,
+        }
+    }
+}
+
+/// A wait without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The deadline has passed. The task goes on; its key stays good.
+    #[error("no answer before the deadline; the task goes on")]
+    TimedOut,
+    /// There will be no answer.
+    #[error(transparent)]
+    Retrieve(#[from] RetrieveError),
+}
+
+impl WaitError {
+    /// The seed's code: 1 = not finished, try again; 2 and up = an error.
+    pub fn flag(&self) -> i32 {
+        match self {
+            Self::TimedOut => 1,
+            Self::Retrieve(error) => error.flag(),
+        }
+    }
+}
+
+impl From<TaskError> for WaitError {
+    fn from(error: TaskError) -> Self {
+        Self::Retrieve(RetrieveError::Task(error))
+    }
+}
+
+/// A call without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The task was not accepted.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The task was accepted and has no answer. If the deadline has passed, it was abandoned.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+}
+
+/// An answer that is not what the caller took it for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the answer has {found} at position {index}, not {expected}")]
+pub struct AnswerError {
+    /// The position asked for.
+    pub index: usize,
+    /// The type asked for.
+    pub expected: &'static str,
+    /// The type found, or "nothing".
+    pub found: &'static str,
+}
+
+/// A task whose bytes do not fit the signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the task's bytes do not fit the signature")]
+pub struct MalformedTask;
+
+/// A worker's half of the engine that could not start or go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// The segment that was handed over is not one of this version.
+    #[error("the segment is not one that this worker knows: {reason}")]
+    Segment {
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// The host has said something that it must not say, or is gone.
+    #[error("the control socket failed: {reason}")]
+    Control {
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// The system refused something.
+    #[error("could not {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}

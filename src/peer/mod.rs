@@ -1,0 +1,78 @@
+//! The workers' half: what `nearcall-worker` is made of, all but its Python.
+//!
+//! A language is put under it by two traits: [`Runtime`] for the fork server (import once, fork
+//! many) and [`Handler`] for a worker (answer one task after another). `nearcall-worker`
+//! implements them with CPython, the tests' worker with plain Rust.
+//!
+//! Not for services, and not covered by semantic versioning: host and worker must be of the same
+//! version, which the host checks.
+
+mod server;
+mod serve;
+
+pub use crate::error::{MalformedTask, PeerError};
+pub use crate::wire::{
+    AnswerBuf, Kind, ModelSpec, Parameter, PythonError, Refusal, Scalar, Setup, Signature,
+    TaskReader, ThreadReport,
+};
+pub use server::{Arguments, run};
+
+/// The layout of the segment that this build speaks.
+pub const LAYOUT_VERSION: u32 = crate::shm::LAYOUT_VERSION;
+
+/// What a fork server does with its language.
+///
+/// The calls come in this order: [`import`](Self::import) once; then, for each worker,
+/// [`before_fork`](Self::before_fork), the fork, and [`after_fork_parent`](Self::after_fork_parent)
+/// here or [`after_fork_child`](Self::after_fork_child) and [`instantiate`](Self::instantiate)
+/// there. A worker that is started from scratch gets `import` and `instantiate` only.
+pub trait Runtime {
+    /// The model in a worker.
+    type Model: Handler;
+
+    /// Starts the interpreter, imports the model, checks that it takes the signature's keywords,
+    /// and preloads what workers share.
+    ///
+    /// Reports how many threads the process has afterwards.
+    ///
+    /// # Errors
+    /// What the model's code raised, or an equivalent for what is missing.
+    fn import(&mut self, setup: &Setup) -> Result<ThreadReport, PythonError>;
+
+    /// Makes the interpreter ready for a fork.
+    fn before_fork(&mut self) {}
+
+    /// Undoes [`before_fork`](Self::before_fork) in the fork server, also after a failed fork.
+    fn after_fork_parent(&mut self) {}
+
+    /// Makes the interpreter whole in the new worker.
+    fn after_fork_child(&mut self) {}
+
+    /// Constructs and initialises the model in the worker.
+    ///
+    /// # Errors
+    /// What the model's code raised.
+    fn instantiate(&mut self) -> Result<Self::Model, PythonError>;
+}
+
+/// What a worker does with its tasks.
+pub trait Handler {
+    /// Answers one task. `task` holds its encoded arguments, in the order of the signature (see
+    /// [`TaskReader`]); the outcome goes into `answer`, which starts empty and must not stay so.
+    fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf);
+
+    /// Whether the worker may spin for its next task without letting anything else of its
+    /// process run (for CPython: no other thread wants the GIL).
+    fn alone(&mut self) -> bool {
+        true
+    }
+
+    /// Waits by calling `wait`, while other threads of the process may run (for CPython: without
+    /// the GIL).
+    fn while_detached(&mut self, wait: &mut dyn FnMut()) {
+        wait();
+    }
+
+    /// Ends the model in order.
+    fn finalize(self);
+}

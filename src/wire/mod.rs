@@ -1,0 +1,23 @@
+//! What travels between the processes: task bytes, answer bytes, control messages.
+//!
+//! This module is the only one that names `bincode`. The format is bincode's standard
+//! configuration (little endian, variable-length integers), version 2.0.1, the last release that
+//! works; the `wincode` crate reads the same format, should bincode have to be replaced.
+
+mod args;
+mod codec;
+mod control;
+mod outcome;
+mod signature;
+mod task;
+mod value;
+
+pub use args::{Args, TaskReader};
+pub(crate) use codec::{EncodeTo, Malformed, RawWriter};
+pub use control::{Exit, FromServer, ModelSpec, Setup, StartMethod, ThreadReport, ToServer};
+pub(crate) use control::{MAX_MESSAGE, decode_message, encode_message};
+pub(crate) use outcome::Outcome;
+pub use outcome::{AnswerBuf, PythonError, Refusal};
+pub use signature::{Kind, Len, Parameter, Scalar, Signature};
+pub use task::{Arg, Task};
+pub use value::{MAX_DEPTH, Map, Seq, Value, ValueRef};

@@ -1,0 +1,275 @@
+//! What a worker writes back: a value, a Python error, or why there can be neither.
+
+use std::fmt;
+
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
+use bincode::{Decode, Encode};
+
+use super::codec::{EncodeTo, Malformed, Reader, from_slice, put};
+use super::value::{self, Value, ValueRef};
+
+/// The first byte of an outcome.
+mod tag {
+    pub(super) const VALUE: u8 = 0;
+    pub(super) const PYTHON: u8 = 1;
+    pub(super) const REFUSED: u8 = 2;
+}
+
+/// Texts of an error are cut to this many bytes each, so that an error always fits somewhere.
+const MAX_ERROR_TEXT: usize = 32 * 1024;
+
+/// An exception that Python code raised.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+#[error("{kind}: {message}")]
+pub struct PythonError {
+    /// The exception's type: its qualified name, with its module unless that is `builtins`.
+    pub kind: String,
+    /// `str(exception)`.
+    pub message: String,
+    /// The formatted traceback, innermost call last, as Python prints it; its beginning is cut
+    /// when it is longer than there is room for.
+    pub traceback: String,
+}
+
+impl PythonError {
+    /// Cuts the texts so that the encoding takes at most `room` bytes: of the traceback the
+    /// beginning goes first, of the message the end.
+    pub(crate) fn fit(&mut self, room: usize) {
+        // Three lengths of at most five bytes each.
+        let mut left = room.min(3 * MAX_ERROR_TEXT).saturating_sub(16);
+        cut_end(&mut self.kind, left.min(256));
+        left -= self.kind.len().min(left);
+        cut_end(&mut self.message, left.min(MAX_ERROR_TEXT) / 2);
+        left -= self.message.len().min(left);
+        cut_start(&mut self.traceback, left.min(MAX_ERROR_TEXT));
+    }
+}
+
+fn cut_end(text: &mut String, room: usize) {
+    if text.len() > room {
+        let mut end = room;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}
+
+fn cut_start(text: &mut String, room: usize) {
+    const MARK: &str = "[...]\n";
+    if text.len() > room {
+        let mut start = text.len() - room.saturating_sub(MARK.len());
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        text.replace_range(..start, if room >= MARK.len() { MARK } else { "" });
+    }
+}
+
+/// Why a model's answer could not be carried.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A value whose type has no place in an answer, or a value that its type's place cannot hold.
+    Unsupported {
+        /// Python's name of the type, with its module unless that is `builtins`.
+        type_name: String,
+        /// What is wrong with it.
+        reason: String,
+        /// Where it stood, as an expression on the answer: `answer[1]['x']`.
+        place: String,
+    },
+    /// An answer larger than the slot.
+    TooLarge {
+        /// Bytes that the encoded answer takes.
+        needed: u64,
+        /// Bytes that the slot has.
+        room: u64,
+    },
+    /// The task's bytes do not fit the signature: something wrote into the slot that should not.
+    MalformedTask,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported { type_name, reason, place } => {
+                write!(f, "{place} is a {type_name}: {reason}")
+            }
+            Self::TooLarge { needed, room } => write!(
+                f,
+                "the answer takes {needed} bytes, a slot has {room}: raise slot_bytes or return less"
+            ),
+            Self::MalformedTask => f.write_str("the task's bytes do not fit the signature"),
+        }
+    }
+}
+
+/// Where a handler puts its answer: memory of the worker's own, copied into the slot at the end.
+///
+/// Writing never fails. What goes beyond the slot is counted, not kept, so that the error can
+/// tell how much room the answer would have needed.
+#[derive(Debug)]
+pub struct AnswerBuf {
+    bytes: Vec<u8>,
+    limit: usize,
+    needed: usize,
+}
+
+impl AnswerBuf {
+    /// A buffer for answers of at most `limit` encoded bytes.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { bytes: Vec::with_capacity(limit.min(64 * 1024)), limit, needed: 0 }
+    }
+
+    /// Forgets what was written and starts an answer: exactly one value must follow.
+    #[inline]
+    pub fn start_value(&mut self) {
+        self.clear();
+        let _ = put(self, tag::VALUE);
+    }
+
+    /// Writes a whole value, children included.
+    pub fn value(&mut self, value: &Value) {
+        let _ = value.encode_to(self);
+    }
+
+    /// Writes `None`.
+    #[inline]
+    pub fn none(&mut self) {
+        let _ = value::write_none(self);
+    }
+
+    /// Writes a `bool`.
+    #[inline]
+    pub fn bool(&mut self, value: bool) {
+        let _ = value::write_bool(self, value);
+    }
+
+    /// Writes an `int`.
+    #[inline]
+    pub fn int(&mut self, value: i64) {
+        let _ = value::write_int(self, value);
+    }
+
+    /// Writes a `float`.
+    #[inline]
+    pub fn float(&mut self, value: f64) {
+        let _ = value::write_float(self, value);
+    }
+
+    /// Writes a `str`.
+    #[inline]
+    pub fn str(&mut self, value: &str) {
+        let _ = value::write_str(self, value);
+    }
+
+    /// Writes a `bytes`.
+    #[inline]
+    pub fn bytes(&mut self, value: &[u8]) {
+        let _ = value::write_bytes(self, value);
+    }
+
+    /// Starts a `list`: exactly `len` values must follow.
+    #[inline]
+    pub fn list(&mut self, len: usize) {
+        let _ = value::write_list(self, len);
+    }
+
+    /// Starts a `tuple`: exactly `len` values must follow.
+    #[inline]
+    pub fn tuple(&mut self, len: usize) {
+        let _ = value::write_tuple(self, len);
+    }
+
+    /// Starts a `dict`: exactly `len` times a [`key`](Self::key) and a value must follow.
+    #[inline]
+    pub fn dict(&mut self, len: usize) {
+        let _ = value::write_dict(self, len);
+    }
+
+    /// Writes a key of a `dict`.
+    #[inline]
+    pub fn key(&mut self, key: &str) {
+        let _ = value::write_key(self, key);
+    }
+
+    /// Replaces whatever was written by an exception, cut to fit.
+    pub fn python_error(&mut self, mut error: PythonError) {
+        self.clear();
+        error.fit(self.limit.saturating_sub(1));
+        let _ = put(self, tag::PYTHON);
+        let _ = put(self, error);
+    }
+
+    /// Replaces whatever was written by the reason why there is no answer.
+    pub fn refuse(&mut self, mut refusal: Refusal) {
+        if let Refusal::Unsupported { type_name, reason, place } = &mut refusal {
+            let room = self.limit.saturating_sub(32) / 4;
+            cut_end(type_name, room);
+            cut_end(reason, room);
+            cut_end(place, room);
+        }
+        self.clear();
+        let _ = put(self, tag::REFUSED);
+        let _ = put(self, refusal);
+    }
+
+    /// The finished outcome, replaced by [`Refusal::TooLarge`] when it does not fit.
+    pub(crate) fn finish(&mut self) -> &[u8] {
+        if self.needed > self.limit {
+            let (needed, room) = (self.needed as u64, self.limit as u64);
+            self.refuse(Refusal::TooLarge { needed, room });
+        }
+        &self.bytes
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.needed = 0;
+    }
+}
+
+impl Writer for AnswerBuf {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.needed = self.needed.saturating_add(bytes.len());
+        if self.needed <= self.limit {
+            self.bytes.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// A decoded outcome; values borrow from the bytes.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Outcome<'a> {
+    /// The model's answer.
+    Value(ValueRef<'a>),
+    /// The exception it raised.
+    Python(PythonError),
+    /// Why its answer could not be carried.
+    Refused(Refusal),
+}
+
+impl<'a> Outcome<'a> {
+    /// Decodes and checks private bytes.
+    #[inline]
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        match reader.take::<u8>()? {
+            tag::VALUE => ValueRef::decode(reader.rest()).map(Self::Value),
+            tag::PYTHON => from_slice(reader.rest()).map(Self::Python),
+            tag::REFUSED => from_slice(reader.rest()).map(Self::Refused),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// The value in an outcome that [`decode`](Self::decode) has accepted as one.
+    #[inline]
+    pub(crate) fn value_in(bytes: &'a [u8]) -> ValueRef<'a> {
+        bytes.get(1..).map_or(ValueRef::None, |rest| ValueRef::decode(rest).unwrap_or(ValueRef::None))
+    }
+}
+

@@ -1,0 +1,171 @@
+//! A task as the host gives it: borrowed arguments, in the order of the signature.
+
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
+use smallvec::SmallVec;
+
+use super::codec::{EncodeTo, put};
+use super::signature::{Kind, Len, Scalar};
+
+/// Arguments that fit without an allocation.
+const INLINE_ARGS: usize = 8;
+
+/// One argument, borrowed from the caller.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Arg<'a> {
+    /// A `bool`.
+    Bool(bool),
+    /// An `int`.
+    Int(i64),
+    /// A `float`.
+    Float(f64),
+    /// A `str`.
+    Str(&'a str),
+    /// A list of `bool`.
+    Bools(&'a [bool]),
+    /// A list of `int`.
+    Ints(&'a [i64]),
+    /// A list of `float`.
+    Floats(&'a [f64]),
+    /// A list of `str`, given as slices.
+    Strs(&'a [&'a str]),
+    /// A list of `str`, given as strings.
+    Strings(&'a [String]),
+}
+
+impl Arg<'_> {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Bool(_) => Kind::One(Scalar::Bool),
+            Self::Int(_) => Kind::One(Scalar::Int),
+            Self::Float(_) => Kind::One(Scalar::Float),
+            Self::Str(_) => Kind::One(Scalar::Str),
+            Self::Bools(_) => Kind::List(Scalar::Bool, Len::ANY),
+            Self::Ints(_) => Kind::List(Scalar::Int, Len::ANY),
+            Self::Floats(_) => Kind::List(Scalar::Float, Len::ANY),
+            Self::Strs(_) | Self::Strings(_) => Kind::List(Scalar::Str, Len::ANY),
+        }
+    }
+}
+
+/// The arguments of one call, in the order of the engine's [`Signature`](crate::Signature).
+///
+/// A task borrows its lists and strings; up to 8 arguments it allocates nothing.
+///
+/// ```
+/// let task = nearcall::Task::new()
+///     .floats(&[1.1, 11.2, 0.3])
+///     .strs(&["abc", "cdavfdv"])
+///     .int(27);
+/// assert_eq!(task.args().len(), 3);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Task<'a> {
+    args: SmallVec<[Arg<'a>; INLINE_ARGS]>,
+}
+
+impl<'a> Task<'a> {
+    /// A task without arguments.
+    #[inline]
+    pub fn new() -> Self {
+        Self { args: SmallVec::new() }
+    }
+
+    /// Adds the next argument.
+    #[inline]
+    #[must_use]
+    pub fn arg(mut self, arg: Arg<'a>) -> Self {
+        self.args.push(arg);
+        self
+    }
+
+    /// Adds a `bool`.
+    #[inline]
+    #[must_use]
+    pub fn bool(self, value: bool) -> Self {
+        self.arg(Arg::Bool(value))
+    }
+
+    /// Adds an `int`.
+    #[inline]
+    #[must_use]
+    pub fn int(self, value: i64) -> Self {
+        self.arg(Arg::Int(value))
+    }
+
+    /// Adds a `float`.
+    #[inline]
+    #[must_use]
+    pub fn float(self, value: f64) -> Self {
+        self.arg(Arg::Float(value))
+    }
+
+    /// Adds a `str`.
+    #[inline]
+    #[must_use]
+    pub fn str(self, value: &'a str) -> Self {
+        self.arg(Arg::Str(value))
+    }
+
+    /// Adds a list of `bool`.
+    #[inline]
+    #[must_use]
+    pub fn bools(self, items: &'a [bool]) -> Self {
+        self.arg(Arg::Bools(items))
+    }
+
+    /// Adds a list of `int`.
+    #[inline]
+    #[must_use]
+    pub fn ints(self, items: &'a [i64]) -> Self {
+        self.arg(Arg::Ints(items))
+    }
+
+    /// Adds a list of `float`.
+    #[inline]
+    #[must_use]
+    pub fn floats(self, items: &'a [f64]) -> Self {
+        self.arg(Arg::Floats(items))
+    }
+
+    /// Adds a list of `str`.
+    #[inline]
+    #[must_use]
+    pub fn strs(self, items: &'a [&'a str]) -> Self {
+        self.arg(Arg::Strs(items))
+    }
+
+    /// Adds a list of `str` from owned strings.
+    #[inline]
+    #[must_use]
+    pub fn strings(self, items: &'a [String]) -> Self {
+        self.arg(Arg::Strings(items))
+    }
+
+    /// The arguments so far.
+    #[inline]
+    pub fn args(&self) -> &[Arg<'a>] {
+        &self.args
+    }
+}
+
+impl EncodeTo for Task<'_> {
+    #[inline]
+    fn encode_to<W: Writer>(&self, writer: &mut W) -> Result<(), EncodeError> {
+        for arg in &self.args {
+            match *arg {
+                Arg::Bool(value) => put(writer, value)?,
+                Arg::Int(value) => put(writer, value)?,
+                Arg::Float(value) => put(writer, value)?,
+                Arg::Str(value) => put(writer, value)?,
+                Arg::Bools(items) => put(writer, items)?,
+                Arg::Ints(items) => put(writer, items)?,
+                Arg::Floats(items) => put(writer, items)?,
+                Arg::Strs(items) => put(writer, items)?,
+                Arg::Strings(items) => put(writer, items)?,
+            }
+        }
+        Ok(())
+    }
+}

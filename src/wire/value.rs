@@ -1,0 +1,324 @@
+//! Values of an answer: owned ([`Value`]) and borrowed from the answer's bytes ([`ValueRef`]).
+
+use std::fmt;
+
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
+
+use super::codec::{EncodeTo, Malformed, Reader, put};
+
+/// How deep containers may stand inside each other. A scalar has depth 0, `[1]` depth 1.
+pub const MAX_DEPTH: usize = 64;
+
+/// The first byte of each encoded value.
+mod tag {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const FALSE: u8 = 1;
+    pub(super) const TRUE: u8 = 2;
+    pub(super) const INT: u8 = 3;
+    pub(super) const FLOAT: u8 = 4;
+    pub(super) const STR: u8 = 5;
+    pub(super) const BYTES: u8 = 6;
+    pub(super) const LIST: u8 = 7;
+    pub(super) const TUPLE: u8 = 8;
+    pub(super) const DICT: u8 = 9;
+}
+
+/// A Python value, owned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// `None`.
+    None,
+    /// `True` or `False`.
+    Bool(bool),
+    /// An `int` of at most 64 bits.
+    Int(i64),
+    /// A `float`.
+    Float(f64),
+    /// A `str`.
+    Str(String),
+    /// A `bytes`.
+    Bytes(Vec<u8>),
+    /// A `list`.
+    List(Vec<Value>),
+    /// A `tuple`.
+    Tuple(Vec<Value>),
+    /// A `dict` with string keys, in its order.
+    Dict(Vec<(String, Value)>),
+}
+
+impl EncodeTo for Value {
+    fn encode_to<W: Writer>(&self, writer: &mut W) -> Result<(), EncodeError> {
+        match self {
+            Self::None => put(writer, tag::NONE),
+            Self::Bool(value) => write_bool(writer, *value),
+            Self::Int(value) => write_int(writer, *value),
+            Self::Float(value) => write_float(writer, *value),
+            Self::Str(value) => write_str(writer, value),
+            Self::Bytes(value) => write_bytes(writer, value),
+            Self::List(items) => {
+                write_list(writer, items.len())?;
+                items.iter().try_for_each(|item| item.encode_to(writer))
+            }
+            Self::Tuple(items) => {
+                write_tuple(writer, items.len())?;
+                items.iter().try_for_each(|item| item.encode_to(writer))
+            }
+            Self::Dict(items) => {
+                write_dict(writer, items.len())?;
+                items.iter().try_for_each(|(key, item)| {
+                    put(writer, key.as_str())?;
+                    item.encode_to(writer)
+                })
+            }
+        }
+    }
+}
+
+#[inline]
+pub(crate) fn write_none<W: Writer>(writer: &mut W) -> Result<(), EncodeError> {
+    put(writer, tag::NONE)
+}
+
+#[inline]
+pub(crate) fn write_bool<W: Writer>(writer: &mut W, value: bool) -> Result<(), EncodeError> {
+    put(writer, if value { tag::TRUE } else { tag::FALSE })
+}
+
+#[inline]
+pub(crate) fn write_int<W: Writer>(writer: &mut W, value: i64) -> Result<(), EncodeError> {
+    put(writer, tag::INT)?;
+    put(writer, value)
+}
+
+#[inline]
+pub(crate) fn write_float<W: Writer>(writer: &mut W, value: f64) -> Result<(), EncodeError> {
+    put(writer, tag::FLOAT)?;
+    put(writer, value)
+}
+
+#[inline]
+pub(crate) fn write_str<W: Writer>(writer: &mut W, value: &str) -> Result<(), EncodeError> {
+    put(writer, tag::STR)?;
+    put(writer, value)
+}
+
+#[inline]
+pub(crate) fn write_bytes<W: Writer>(writer: &mut W, value: &[u8]) -> Result<(), EncodeError> {
+    put(writer, tag::BYTES)?;
+    put(writer, value)
+}
+
+/// Starts a list of `len` values, which must follow.
+#[inline]
+pub(crate) fn write_list<W: Writer>(writer: &mut W, len: usize) -> Result<(), EncodeError> {
+    put(writer, tag::LIST)?;
+    put(writer, len as u64)
+}
+
+/// Starts a tuple of `len` values, which must follow.
+#[inline]
+pub(crate) fn write_tuple<W: Writer>(writer: &mut W, len: usize) -> Result<(), EncodeError> {
+    put(writer, tag::TUPLE)?;
+    put(writer, len as u64)
+}
+
+/// Starts a dict of `len` pairs (a key from [`write_key`], then a value), which must follow.
+#[inline]
+pub(crate) fn write_dict<W: Writer>(writer: &mut W, len: usize) -> Result<(), EncodeError> {
+    put(writer, tag::DICT)?;
+    put(writer, len as u64)
+}
+
+/// Writes a dict's key.
+#[inline]
+pub(crate) fn write_key<W: Writer>(writer: &mut W, key: &str) -> Result<(), EncodeError> {
+    put(writer, key)
+}
+
+/// A Python value whose text and bytes are borrowed from the answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ValueRef<'a> {
+    /// `None`.
+    None,
+    /// `True` or `False`.
+    Bool(bool),
+    /// An `int` of at most 64 bits.
+    Int(i64),
+    /// A `float`.
+    Float(f64),
+    /// A `str`.
+    Str(&'a str),
+    /// A `bytes`.
+    Bytes(&'a [u8]),
+    /// A `list`.
+    List(Seq<'a>),
+    /// A `tuple`.
+    Tuple(Seq<'a>),
+    /// A `dict` with string keys.
+    Dict(Map<'a>),
+}
+
+impl<'a> ValueRef<'a> {
+    /// Decodes bytes that hold exactly one value, checking all of it.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let value = Self::read(&mut reader, 0)?;
+        reader.finish()?;
+        Ok(value)
+    }
+
+    fn read(reader: &mut Reader<'a>, depth: usize) -> Result<Self, Malformed> {
+        Ok(match reader.take::<u8>()? {
+            tag::NONE => Self::None,
+            tag::FALSE => Self::Bool(false),
+            tag::TRUE => Self::Bool(true),
+            tag::INT => Self::Int(reader.take()?),
+            tag::FLOAT => Self::Float(reader.take()?),
+            tag::STR => Self::Str(reader.take()?),
+            tag::BYTES => Self::Bytes(reader.take()?),
+            tag::LIST => Self::List(Seq::read(reader, depth)?),
+            tag::TUPLE => Self::Tuple(Seq::read(reader, depth)?),
+            tag::DICT => Self::Dict(Map::read(reader, depth)?),
+            _ => return Err(Malformed),
+        })
+    }
+
+    /// Python's name of the value's type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::None => "NoneType",
+            Self::Bool(_) => "bool",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float",
+            Self::Str(_) => "str",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "list",
+            Self::Tuple(_) => "tuple",
+            Self::Dict(_) => "dict",
+        }
+    }
+
+    /// A copy that borrows nothing.
+    pub fn to_owned(&self) -> Value {
+        match self {
+            Self::None => Value::None,
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Int(value) => Value::Int(*value),
+            Self::Float(value) => Value::Float(*value),
+            Self::Str(value) => Value::Str((*value).to_owned()),
+            Self::Bytes(value) => Value::Bytes((*value).to_vec()),
+            Self::List(items) => Value::List(items.iter().map(|item| item.to_owned()).collect()),
+            Self::Tuple(items) => Value::Tuple(items.iter().map(|item| item.to_owned()).collect()),
+            Self::Dict(items) => Value::Dict(
+                items.iter().map(|(key, item)| (key.to_owned(), item.to_owned())).collect(),
+            ),
+        }
+    }
+}
+
+/// The items of a list or tuple.
+///
+/// # Invariants
+/// `bytes` holds exactly `len` encoded values; `read` checked it.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Seq<'a> {
+    bytes: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Seq<'a> {
+    fn read(reader: &mut Reader<'a>, depth: usize) -> Result<Self, Malformed> {
+        if depth == MAX_DEPTH {
+            return Err(Malformed);
+        }
+        let len = reader.take_len()?;
+        let start = *reader;
+        for _ in 0..len {
+            ValueRef::read(reader, depth + 1)?;
+        }
+        Ok(Self { bytes: start.up_to(reader), len })
+    }
+
+    /// The number of items.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The items, in order.
+    pub fn iter(&self) -> impl Iterator<Item = ValueRef<'a>> + use<'a> {
+        let mut reader = Reader::new(self.bytes);
+        (0..self.len).map_while(move |_| ValueRef::read(&mut reader, 0).ok())
+    }
+
+    /// The item at `index`, found by walking from the first.
+    pub fn get(&self, index: usize) -> Option<ValueRef<'a>> {
+        self.iter().nth(index)
+    }
+}
+
+impl fmt::Debug for Seq<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The pairs of a dict.
+///
+/// # Invariants
+/// `bytes` holds exactly `len` encoded pairs; `read` checked it.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Map<'a> {
+    bytes: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Map<'a> {
+    fn read(reader: &mut Reader<'a>, depth: usize) -> Result<Self, Malformed> {
+        if depth == MAX_DEPTH {
+            return Err(Malformed);
+        }
+        let len = reader.take_len()?;
+        let start = *reader;
+        for _ in 0..len {
+            reader.take::<&str>()?;
+            ValueRef::read(reader, depth + 1)?;
+        }
+        Ok(Self { bytes: start.up_to(reader), len })
+    }
+
+    /// The number of pairs.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pairs, in the dict's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, ValueRef<'a>)> + use<'a> {
+        let mut reader = Reader::new(self.bytes);
+        (0..self.len).map_while(move |_| {
+            let key = reader.take::<&'a str>().ok()?;
+            Some((key, ValueRef::read(&mut reader, 0).ok()?))
+        })
+    }
+
+    /// The value of `key`, found by walking from the first pair.
+    pub fn get(&self, key: &str) -> Option<ValueRef<'a>> {
+        self.iter().find_map(|(found, value)| (found == key).then_some(value))
+    }
+}
+
+impl fmt::Debug for Map<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
