@@ -12,10 +12,10 @@ mod serve;
 
 pub use crate::error::{MalformedTask, PeerError};
 pub use crate::wire::{
-    AnswerBuf, Kind, ModelSpec, Parameter, PythonError, Refusal, Scalar, Setup, Signature,
-    TaskReader, ThreadReport,
+    AnswerBuf, Kind, Len, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, PythonError, Refusal,
+    Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport, Value, ValueRef,
 };
-pub use server::{Arguments, run};
+pub use server::{Language, run};
 
 /// The layout of the segment that this build speaks.
 pub const LAYOUT_VERSION: u32 = crate::shm::LAYOUT_VERSION;

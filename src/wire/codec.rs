@@ -11,7 +11,7 @@ const CONFIG: Config = bincode::config::standard();
 
 /// Bytes that are not an encoding of what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// Anything that can be written piece by piece through a bincode [`Writer`].
 pub(crate) trait EncodeTo {

@@ -13,11 +13,11 @@ mod task;
 mod value;
 
 pub use args::{Args, TaskReader};
-pub(crate) use codec::{EncodeTo, Malformed, RawWriter};
+pub use codec::Malformed;
+pub(crate) use codec::{EncodeTo, RawWriter};
 pub use control::{Exit, FromServer, ModelSpec, Setup, StartMethod, ThreadReport, ToServer};
 pub(crate) use control::{MAX_MESSAGE, decode_message, encode_message};
-pub(crate) use outcome::Outcome;
-pub use outcome::{AnswerBuf, PythonError, Refusal};
+pub use outcome::{AnswerBuf, Outcome, PythonError, Refusal};
 pub use signature::{Kind, Len, Parameter, Scalar, Signature};
 pub use task::{Arg, Task};
 pub use value::{MAX_DEPTH, Map, Seq, Value, ValueRef};

@@ -119,7 +119,7 @@ pub struct AnswerBuf {
 
 impl AnswerBuf {
     /// A buffer for answers of at most `limit` encoded bytes.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self { bytes: Vec::with_capacity(limit.min(64 * 1024)), limit, needed: 0 }
     }
 
@@ -217,7 +217,7 @@ impl AnswerBuf {
     }
 
     /// The finished outcome, replaced by [`Refusal::TooLarge`] when it does not fit.
-    pub(crate) fn finish(&mut self) -> &[u8] {
+    pub fn finish(&mut self) -> &[u8] {
         if self.needed > self.limit {
             let (needed, room) = (self.needed as u64, self.limit as u64);
             self.refuse(Refusal::TooLarge { needed, room });
@@ -244,7 +244,7 @@ impl Writer for AnswerBuf {
 
 /// A decoded outcome; values borrow from the bytes.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Outcome<'a> {
+pub enum Outcome<'a> {
     /// The model's answer.
     Value(ValueRef<'a>),
     /// The exception it raised.
@@ -256,7 +256,10 @@ pub(crate) enum Outcome<'a> {
 impl<'a> Outcome<'a> {
     /// Decodes and checks private bytes.
     #[inline]
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    ///
+    /// # Errors
+    /// When they are no outcome.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         match reader.take::<u8>()? {
             tag::VALUE => ValueRef::decode(reader.rest()).map(Self::Value),
