@@ -133,6 +133,11 @@ impl RawWriter {
     pub(crate) const unsafe fn new(start: *mut u8, room: usize) -> Self {
         Self { next: start, room }
     }
+
+    /// Writes raw bytes.
+    pub(crate) fn put(mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.write(bytes)
+    }
 }
 
 impl Writer for RawWriter {

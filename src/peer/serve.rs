@@ -1,0 +1,231 @@
+//! A worker's life: claim, handle, complete, and wait for the next.
+
+use std::time::{Duration, Instant};
+
+use super::Handler;
+use crate::faults;
+use crate::key::Key;
+use crate::ring::{self, Claim, LockLost, Sleep, WorkersLock};
+use crate::shm::{Order, Owner, PARKED, Payload, Region, WorkerWords};
+use crate::sync::{Ordering, fence, spin_loop};
+use crate::sys::futex;
+use crate::wire::{AnswerBuf, Refusal};
+
+/// Looks at the ring between two looks at the clock.
+const SPINS_PER_CLOCK: u32 = 64;
+
+/// Why a worker stopped serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The host ordered it: finalise and go.
+    Ordered,
+    /// The supervisor has condemned its task, and is about to kill it: touch nothing more.
+    Condemned,
+    /// The segment is broken: this process can serve no longer.
+    Broken,
+}
+
+/// One worker at its place in the segment.
+pub(crate) struct Worker<'a, H> {
+    region: &'a Region,
+    place: u16,
+    owner: Owner,
+    words: &'a WorkerWords,
+    lock: WorkersLock,
+    spin: Duration,
+    handler: H,
+    task: Payload,
+    answer: AnswerBuf,
+}
+
+impl<'a, H: Handler> Worker<'a, H> {
+    /// A worker at `place`, or nothing if the segment has no such place.
+    ///
+    /// # Safety
+    /// The region's mapping must outlive the process' use of it, its lock must be initialised,
+    /// and no other worker may live at this place.
+    pub(crate) unsafe fn new(region: &'a Region, place: u16, handler: H) -> Option<Self> {
+        let words = region.workers().get(usize::from(place))?;
+        // SAFETY: passed on to the caller.
+        let lock = unsafe { WorkersLock::attach(region) }.ok()?;
+        Some(Self {
+            region,
+            place,
+            owner: Owner::worker(place)?,
+            words,
+            lock,
+            spin: Duration::from_nanos(region.spin_ns()),
+            handler,
+            task: Payload::new(),
+            answer: AnswerBuf::new(region.layout().sizes.slot_bytes as usize),
+        })
+    }
+
+    /// Serves until there is a reason to stop. Gives the handler back.
+    pub(crate) fn run(mut self) -> (End, H) {
+        let end = loop {
+            match self.next() {
+                Ok(Some(key)) => {
+                    if let Err(end) = self.serve(key) {
+                        break end;
+                    }
+                }
+                Ok(None) => break End::Ordered,
+                Err(LockLost) => break End::Broken,
+            }
+        };
+        (end, self.handler)
+    }
+
+    /// Runs one task that was claimed.
+    fn serve(&mut self, key: Key) -> Result<(), End> {
+        // `claim` took the index from here, so there is such a slot.
+        let slot = self.region.slot(key.index()).ok_or(End::Broken)?;
+        faults::point("serve.claimed");
+        match slot.copy_out(&mut self.task) {
+            Ok(()) => self.handler.handle(&self.task, &mut self.answer),
+            Err(_) => self.answer.refuse(Refusal::MalformedTask),
+        }
+        faults::point("serve.called");
+        let outcome = self.answer.finish();
+        // SAFETY: this worker owns the slot: it has claimed it and not completed it.
+        let writer = unsafe { slot.writer(outcome.len()) };
+        // An outcome is cut to the slot's size, so there is a writer and it has room.
+        writer.ok_or(End::Broken)?.put(outcome).map_err(|_| End::Broken)?;
+        faults::point("serve.written");
+        if !ring::complete(slot.words, key, self.owner) {
+            return Err(End::Condemned);
+        }
+        faults::point("serve.completed");
+        // SeqCst: pairs with the fence in `host::wait`. Either the waiting thread sees DONE, or
+        // we see that it sleeps.
+        fence(Ordering::SeqCst);
+        // Relaxed: ordered by the fence.
+        if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
+            slot.words.waiter.store(0, Ordering::Relaxed);
+            futex::wake_all(&slot.words.waiter);
+        }
+        Ok(())
+    }
+
+    /// The next task; `None` when the host has ordered the end.
+    fn next(&mut self) -> Result<Option<Key>, LockLost> {
+        loop {
+            if self.order() == Order::Stop {
+                return Ok(None);
+            }
+            if let Some(key) = self.claim()? {
+                return Ok(Some(key));
+            }
+            if self.order() == Order::Drain {
+                return Ok(None);
+            }
+            if let Some(key) = self.search()? {
+                return Ok(Some(key));
+            }
+            self.park();
+        }
+    }
+
+    fn order(&self) -> Order {
+        // Acquire: pairs with the Release store of the supervisor; tasks pushed before the order
+        // are visible to the look at the ring that follows.
+        Order::from_word(self.words.order.load(Ordering::Acquire))
+    }
+
+    /// Claims what waits, and wakes a colleague if there is more.
+    #[inline]
+    fn claim(&mut self) -> Result<Option<Key>, LockLost> {
+        let key = self.try_claim()?;
+        if key.is_some() {
+            self.pass_on();
+        }
+        Ok(key)
+    }
+
+    #[inline]
+    fn try_claim(&mut self) -> Result<Option<Key>, LockLost> {
+        let (region, owner) = (self.region, self.owner);
+        let ring = region.ring();
+        if !ring::pending(ring) {
+            return Ok(None);
+        }
+        let claim = self.lock.with(|| {
+            faults::point("claim.locked");
+            ring::claim(ring, |index| Some(region.slot(index)?.words), owner)
+        })?;
+        Ok(match claim {
+            Claim::Task(key) => Some(key),
+            Claim::Empty => None,
+        })
+    }
+
+    #[inline]
+    fn pass_on(&self) {
+        let workers = self.region.workers();
+        if workers.len() > 1 && ring::pending(self.region.ring()) {
+            ring::pass_on(workers, futex::wake_one);
+        }
+    }
+
+    /// Spins for a task for as long as it pays, if nobody else does.
+    fn search(&mut self) -> Result<Option<Key>, LockLost> {
+        if self.spin.is_zero()
+            || !ring::announce_search(self.region.workers(), usize::from(self.place))
+        {
+            return Ok(None);
+        }
+        let found = if self.handler.alone() {
+            self.spin_for_a_task()
+        } else {
+            let (region, words, spin) = (self.region, self.words, self.spin);
+            self.handler.while_detached(&mut || {
+                spin_until(region, words, spin);
+            });
+            self.try_claim()
+        };
+        ring::end_search(self.words);
+        let found = found?;
+        if found.is_some() {
+            self.pass_on();
+        }
+        Ok(found)
+    }
+
+    fn spin_for_a_task(&mut self) -> Result<Option<Key>, LockLost> {
+        if spin_until(self.region, self.words, self.spin) { self.try_claim() } else { Ok(None) }
+    }
+
+    fn park(&mut self) {
+        let (region, words) = (self.region, self.words);
+        let sleep = ring::prepare_to_park(words, || something_to_do(region, words));
+        if sleep == Sleep::Now {
+            faults::point("serve.parked");
+            self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, None));
+            ring::rise(words);
+            faults::point("serve.woken");
+        }
+    }
+}
+
+fn something_to_do(region: &Region, words: &WorkerWords) -> bool {
+    // Relaxed: the caller's fence orders it, or the caller looks again.
+    let order = Order::from_word(words.order.load(Ordering::Relaxed));
+    order != Order::Serve || ring::pending(region.ring())
+}
+
+/// Whether something came up within `budget`.
+fn spin_until(region: &Region, words: &WorkerWords, budget: Duration) -> bool {
+    let start = Instant::now();
+    loop {
+        for _ in 0..SPINS_PER_CLOCK {
+            if something_to_do(region, words) {
+                return true;
+            }
+            spin_loop();
+        }
+        if start.elapsed() >= budget {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The ring of waiting tasks: the host pushes, workers claim, and a death at any instruction
+//! leaves it whole. Knows no Python and no processes.
+//!
+//! The functions here take the words they work on, not a mapping, so that a model checker can
+//! give them words of its own.
+
+mod consumer;
+mod lock;
+mod park;
+mod producer;
+mod recover;
+
+pub(crate) use consumer::{Claim, claim, complete, pending};
+pub(crate) use lock::{LockLost, WorkersLock};
+pub(crate) use park::{Sleep, announce_search, end_search, pass_on, prepare_to_park, rise, wake_one};
+pub(crate) use producer::Producer;
+pub(crate) use recover::{clear_worker, running_of, settle};

@@ -1,0 +1,117 @@
+//! Who spins, who sleeps, who is woken.
+//!
+//! Both sides publish first and look afterwards, with a SeqCst fence between the two: the host
+//! publishes an entry and looks for sleepers, a worker publishes that it sleeps and looks for
+//! entries. One of them sees the other.
+//!
+//! Each worker has words of its own; there is no shared count that a death could leave wrong.
+
+use crate::shm::{AWAKE, PARKED, WorkerWords};
+use crate::sync::{AtomicU32, Ordering, fence};
+
+const SEARCHING: u32 = 1;
+
+/// What a worker that is about to sleep has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// Nothing to do: sleep until the word is no longer [`PARKED`].
+    Now,
+    /// Something came up in the last moment.
+    No,
+}
+
+/// Makes the worker at `place` the one that spins for the next task, unless somebody does already.
+///
+/// Two that start at the same time may both become it; that costs a little CPU for a short time.
+pub(crate) fn announce_search(workers: &[WorkerWords], place: usize) -> bool {
+    // Relaxed: a hint that errs towards one spinner too few or too many.
+    let taken = workers
+        .iter()
+        .enumerate()
+        .any(|(other, words)| other != place && words.searching.load(Ordering::Relaxed) == SEARCHING);
+    if taken {
+        return false;
+    }
+    if let Some(words) = workers.get(place) {
+        // Relaxed: from here until `end_search` the ring is looked at again and again.
+        words.searching.store(SEARCHING, Ordering::Relaxed);
+    }
+    true
+}
+
+/// The worker no longer spins. Whoever published an entry before this has seen a spinner and may
+/// have woken nobody: the caller must look at the ring once more after this call.
+pub(crate) fn end_search(words: &WorkerWords) {
+    words.searching.store(0, Ordering::Relaxed);
+    // SeqCst: pairs with the fence in `wake_one`. Either that submitter sees that nobody searches
+    // any more, or our next look at the ring sees its entry.
+    fence(Ordering::SeqCst);
+}
+
+/// Announces that the worker sleeps, then asks `awake` for a last time whether it should not.
+pub(crate) fn prepare_to_park(words: &WorkerWords, awake: impl FnOnce() -> bool) -> Sleep {
+    words.parked.store(PARKED, Ordering::Relaxed);
+    // SeqCst: pairs with the fence in `wake_one`. Either that waker sees PARKED, or `awake` sees
+    // what it has published.
+    fence(Ordering::SeqCst);
+    if awake() {
+        rise(words);
+        Sleep::No
+    } else {
+        Sleep::Now
+    }
+}
+
+/// Takes the announcement back, whether somebody has woken the worker meanwhile or not.
+///
+/// If somebody has, it was for an entry that this worker may not be the one to claim: after its
+/// next claim it must [`pass_on`] what is left.
+pub(crate) fn rise(words: &WorkerWords) {
+    // Acquire: pairs with the Release in `wake_a_sleeper`; the waker's entry is visible to the
+    // look at the ring that follows the next claim.
+    words.parked.swap(AWAKE, Ordering::Acquire);
+}
+
+/// After an entry was pushed: wakes one sleeping worker through `wake`, if that is needed. It is
+/// not when nobody sleeps, or when somebody spins: that one looks at the ring before it sleeps.
+///
+/// `wake` gets the futex word, set to [`AWAKE`] already: two submitters do not wake the same one.
+#[inline]
+pub(crate) fn wake_one(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
+    // SeqCst: pairs with the fences in `prepare_to_park` and `end_search`.
+    fence(Ordering::SeqCst);
+    // Relaxed, here and below: ordered by the fence. The parked words come first because they
+    // change rarely and so are in the submitter's cache; the others are read only when one sleeps.
+    pass_on(workers, wake);
+}
+
+/// What [`wake_one`] does, without its fence: for a worker that has claimed a task and sees more.
+///
+/// It needs no fence because it has published nothing. The submitter of the entry has had one,
+/// and either woke somebody for it or saw nobody asleep; this call is for the case that the one
+/// it woke is the caller, and there the sleepers that the submitter saw are visible ([`rise`]).
+#[inline]
+pub(crate) fn pass_on(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
+    if workers.iter().any(|words| words.parked.load(Ordering::Relaxed) == PARKED) {
+        wake_a_sleeper(workers, wake);
+    }
+}
+
+#[cold]
+fn wake_a_sleeper(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
+    if workers.iter().any(|words| words.searching.load(Ordering::Relaxed) == SEARCHING) {
+        return;
+    }
+    for words in workers {
+        let parked = &words.parked;
+        // Release: pairs with the Acquire in `rise`.
+        if parked.load(Ordering::Relaxed) == PARKED
+            && parked
+                .compare_exchange(PARKED, AWAKE, Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+        {
+            wake(parked);
+            return;
+        }
+    }
+}

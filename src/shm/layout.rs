@@ -1,0 +1,226 @@
+//! THE layout of the segment: every type, size and offset, for both sides.
+//!
+//! `docs/shm-layout.md` has the same as a table; `tests/layout_abi.rs` compares the two. Change
+//! anything here and [`LAYOUT_VERSION`] goes up.
+//!
+//! All words are atomics of fixed width, because another process may write them at any time, and
+//! no reference to plain shared bytes exists anywhere: payload is written through raw pointers and
+//! read word by word ([`super::region`]).
+
+use core::mem::{align_of, offset_of, size_of};
+
+use crate::sync::{AtomicU32, AtomicU64};
+use crate::sys::robust_mutex::MUTEX_BYTES;
+
+/// Goes up with every change of the layout or of what its words mean.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+
+/// "nearcall", little endian.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
+
+/// Payload up to this many bytes stands beside the slot's words; more goes to the slot's body.
+pub(crate) const INLINE_BYTES: usize = 112;
+
+pub(crate) const MIN_SLOTS: u32 = 1;
+pub(crate) const MAX_SLOTS: u32 = 65_535;
+pub(crate) const MIN_SLOT_BYTES: u32 = 256;
+pub(crate) const MAX_SLOT_BYTES: u32 = 1 << 24;
+pub(crate) const MIN_WORKERS: u32 = 1;
+pub(crate) const MAX_WORKERS: u32 = 1024;
+
+const PAGE: u64 = 4096;
+
+/// What the segment is. Written once by the host, `magic` last; checked by each worker.
+#[repr(C, align(64))]
+pub(crate) struct Header {
+    /// [`MAGIC`] once everything else is in place (Release; a worker reads it first, Acquire).
+    pub(crate) magic: AtomicU64,
+    pub(crate) layout_version: AtomicU32,
+    pub(crate) slots: AtomicU32,
+    pub(crate) slot_bytes: AtomicU32,
+    pub(crate) workers: AtomicU32,
+    /// Size of the whole segment in bytes.
+    pub(crate) segment_bytes: AtomicU64,
+    /// How long an idle worker spins before it parks, in nanoseconds.
+    pub(crate) spin_ns: AtomicU64,
+    _zero: [AtomicU64; 3],
+}
+
+/// The consumers' end of the ring. Written by workers under the lock, read by workers; the host
+/// only looks at `head` in its audits. The lock and what it guards share a line on purpose: who
+/// takes the one needs the other.
+#[repr(C, align(64))]
+pub(crate) struct ConsumerEnd {
+    /// A robust, process-shared `pthread_mutex_t`. The host never touches it after start.
+    pub(crate) lock: [AtomicU64; MUTEX_BYTES / 8],
+    /// The next position to take.
+    pub(crate) head: AtomicU64,
+    _zero: [AtomicU64; 1],
+}
+
+/// A worker's words. Two lines, by how often they change.
+#[repr(C, align(128))]
+pub(crate) struct WorkerWords {
+    /// A futex. [`super::PARKED`] while the worker sleeps or is about to; set back to
+    /// [`super::AWAKE`] by whoever wakes it. Changes rarely, so that a submit reads it from its
+    /// own cache.
+    pub(crate) parked: AtomicU32,
+    /// What the host wants of the worker ([`super::Order`]). Written by the supervisor.
+    pub(crate) order: AtomicU32,
+    _zero: [AtomicU64; 7],
+    /// 1 while the worker spins for a task: it will look at the ring once more before it parks,
+    /// so nobody else has to be woken. Written at each task, hence on its own line.
+    pub(crate) searching: AtomicU32,
+    _zero2: AtomicU32,
+    _zero3: [AtomicU64; 7],
+}
+
+/// A slot's words and its small payload: two neighbouring lines, the first of which carries a
+/// small task or answer together with its state.
+#[repr(C, align(128))]
+pub(crate) struct SlotWords {
+    /// [`super::state::State`], packed.
+    pub(crate) state: AtomicU64,
+    /// A futex. 1 while a host thread sleeps, or is about to, until this slot is done.
+    pub(crate) waiter: AtomicU32,
+    /// Bytes of the payload: of the task while it is queued or running, of the outcome when it is
+    /// done. Written by whoever owns the slot.
+    pub(crate) len: AtomicU32,
+    /// The payload, if it has at most [`INLINE_BYTES`] bytes.
+    pub(crate) inline: [AtomicU64; INLINE_BYTES / 8],
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 64 && align_of::<Header>() == 64);
+    assert!(offset_of!(Header, magic) == 0);
+    assert!(offset_of!(Header, layout_version) == 8);
+    assert!(offset_of!(Header, slots) == 12);
+    assert!(offset_of!(Header, slot_bytes) == 16);
+    assert!(offset_of!(Header, workers) == 20);
+    assert!(offset_of!(Header, segment_bytes) == 24);
+    assert!(offset_of!(Header, spin_ns) == 32);
+
+    assert!(size_of::<ConsumerEnd>() == 64 && align_of::<ConsumerEnd>() == 64);
+    assert!(offset_of!(ConsumerEnd, lock) == 0);
+    assert!(offset_of!(ConsumerEnd, head) == 48);
+
+    assert!(size_of::<WorkerWords>() == 128 && align_of::<WorkerWords>() == 128);
+    assert!(offset_of!(WorkerWords, parked) == 0);
+    assert!(offset_of!(WorkerWords, order) == 4);
+    assert!(offset_of!(WorkerWords, searching) == 64);
+
+    assert!(size_of::<SlotWords>() == 128 && align_of::<SlotWords>() == 128);
+    assert!(offset_of!(SlotWords, state) == 0);
+    assert!(offset_of!(SlotWords, waiter) == 8);
+    assert!(offset_of!(SlotWords, len) == 12);
+    assert!(offset_of!(SlotWords, inline) == 16);
+};
+
+/// The numbers that a segment is laid out by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) slots: u32,
+    /// Bytes of a slot's body: a multiple of 64.
+    pub(crate) slot_bytes: u32,
+    pub(crate) workers: u32,
+}
+
+/// Where everything stands, in bytes from the segment's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) sizes: Sizes,
+    pub(crate) header: u64,
+    pub(crate) consumer_end: u64,
+    pub(crate) workers: u64,
+    pub(crate) ring: u64,
+    /// Entries of the ring: a power of two, at least twice the slots and two more.
+    pub(crate) ring_entries: u64,
+    pub(crate) slots: u64,
+    pub(crate) bodies: u64,
+    pub(crate) segment_bytes: u64,
+}
+
+impl Layout {
+    /// The layout for these sizes; `None` if they are outside their limits.
+    pub(crate) const fn new(sizes: Sizes) -> Option<Self> {
+        let Sizes { slots, slot_bytes, workers } = sizes;
+        if slots < MIN_SLOTS
+            || slots > MAX_SLOTS
+            || slot_bytes < MIN_SLOT_BYTES
+            || slot_bytes > MAX_SLOT_BYTES
+            || !slot_bytes.is_multiple_of(64)
+            || workers < MIN_WORKERS
+            || workers > MAX_WORKERS
+        {
+            return None;
+        }
+        let header = 0;
+        let consumer_end = header + size_of::<Header>() as u64;
+        let worker_table = align_up(consumer_end + size_of::<ConsumerEnd>() as u64, 128);
+        let ring = worker_table + workers as u64 * size_of::<WorkerWords>() as u64;
+        // No more than `slots + 1` entries are ever waiting (`ring::producer`); after a fault the
+        // supervisor may push each queued slot once more.
+        let ring_entries = (2 * slots as u64 + 2).next_power_of_two();
+        let slot_words = align_up(ring + 8 * ring_entries, PAGE);
+        let bodies = align_up(slot_words + slots as u64 * size_of::<SlotWords>() as u64, PAGE);
+        let segment_bytes = align_up(bodies + slots as u64 * slot_bytes as u64, PAGE);
+        Some(Self {
+            sizes,
+            header,
+            consumer_end,
+            workers: worker_table,
+            ring,
+            ring_entries,
+            slots: slot_words,
+            bodies,
+            segment_bytes,
+        })
+    }
+}
+
+const fn align_up(offset: u64, to: u64) -> u64 {
+    offset.div_ceil(to) * to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_each_other_without_overlap_at_every_limit() {
+        for slots in [1, 2, 63, 64, 65_535] {
+            for slot_bytes in [256, 4096, 1 << 24] {
+                for workers in [1, 2, 1024] {
+                    let sizes = Sizes { slots, slot_bytes, workers };
+                    let l = Layout::new(sizes).unwrap();
+                    assert!(l.header + 64 <= l.consumer_end);
+                    assert!(l.consumer_end + 64 <= l.workers);
+                    assert!(l.workers + 128 * u64::from(workers) <= l.ring);
+                    assert!(l.ring + 8 * l.ring_entries <= l.slots);
+                    assert!(l.slots + 128 * u64::from(slots) <= l.bodies);
+                    assert!(l.bodies + u64::from(slots) * u64::from(slot_bytes) <= l.segment_bytes);
+                    assert!(l.ring_entries.is_power_of_two());
+                    assert!(l.ring_entries >= 2 * u64::from(slots) + 2);
+                    assert_eq!(l.workers % 128 + l.slots % 4096 + l.bodies % 4096, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_outside_their_limits_have_no_layout() {
+        let good = Sizes { slots: 64, slot_bytes: 4096, workers: 2 };
+        assert!(Layout::new(good).is_some());
+        for bad in [
+            Sizes { slots: 0, ..good },
+            Sizes { slots: 65_536, ..good },
+            Sizes { slot_bytes: 0, ..good },
+            Sizes { slot_bytes: 4097, ..good },
+            Sizes { slot_bytes: (1 << 24) + 64, ..good },
+            Sizes { workers: 0, ..good },
+            Sizes { workers: 1025, ..good },
+        ] {
+            assert_eq!(Layout::new(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The segment: what is where in it, and how to reach it. Knows no processes.
+
+mod layout;
+mod region;
+mod segment;
+mod state;
+
+pub(crate) use layout::{
+    INLINE_BYTES, LAYOUT_VERSION, Layout, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES,
+    MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
+};
+pub(crate) use region::{AttachError, BadLength, Payload, Region, RingWords, Slot};
+pub(crate) use segment::{Segment, SegmentError};
+pub(crate) use state::{Entry, Owner, Phase, Position, State};
+
+/// [`WorkerWords::parked`]: awake, or woken.
+pub(crate) const AWAKE: u32 = 0;
+/// [`WorkerWords::parked`]: asleep, or about to be.
+pub(crate) const PARKED: u32 = 1;
+
+/// [`WorkerWords::order`]: what the host wants of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Take tasks.
+    Serve = 0,
+    /// End in order once the ring is empty.
+    Drain = 1,
+    /// End in order after the task at hand.
+    Stop = 2,
+}
+
+impl Order {
+    /// Anything else than an order means "serve": only the host writes the word, and what a
+    /// fellow worker scribbles there must not end this one.
+    pub(crate) fn from_word(word: u32) -> Self {
+        match word {
+            1 => Self::Drain,
+            2 => Self::Stop,
+            _ => Self::Serve,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! From a mapping's address to its parts: the one place where shared bytes get types.
+
+use core::ptr::NonNull;
+
+use crate::sync::{AtomicU64, Ordering};
+use crate::wire::RawWriter;
+
+use super::layout::{
+    ConsumerEnd, Header, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes, SlotWords, WorkerWords,
+};
+
+/// Private bytes of a payload: small ones without an allocation.
+pub(crate) type Payload = smallvec::SmallVec<[u8; INLINE_BYTES]>;
+
+/// Why mapped memory is not a segment that this process can use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AttachError(pub(crate) &'static str);
+
+/// A mapped segment with a known layout.
+///
+/// # Invariants
+/// `base` is the page-aligned start of `layout.segment_bytes` mapped bytes, readable and writable,
+/// that stay mapped while the region (or a copy of it) lives. All access to them goes through
+/// atomics or raw pointers, in every process: no reference to plain bytes in them exists.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Region {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a region is an address and numbers; what it points to is atomics, or bytes reached
+// through raw pointers by whoever owns the slot they belong to (`shm::state`), threads and
+// processes alike.
+unsafe impl Send for Region {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Region {}
+
+/// The ring's words: what both of its ends need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RingWords<'a> {
+    /// A power of two of entries.
+    pub(crate) entries: &'a [AtomicU64],
+    /// The consumers' position.
+    pub(crate) head: &'a AtomicU64,
+}
+
+impl Region {
+    /// # Safety
+    /// `base` and `layout` must keep the invariants of [`Region`] for as long as the result or a
+    /// copy of it is used.
+    pub(crate) unsafe fn new(base: NonNull<u8>, layout: Layout) -> Self {
+        Self { base, layout }
+    }
+
+    /// Reads the header of a mapping of `mapped` bytes and holds it against this build.
+    ///
+    /// # Safety
+    /// `base` must be the page-aligned start of `mapped` bytes, readable and writable, that stay
+    /// mapped while the result or a copy of it is used, and are accessed as [`Region`] demands.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(crate) unsafe fn attach(base: NonNull<u8>, mapped: u64) -> Result<Self, AttachError> {
+        if mapped < size_of::<Header>() as u64 {
+            return Err(AttachError("it is smaller than its header"));
+        }
+        // SAFETY: at least a header's bytes are mapped at the page-aligned `base`, and a header
+        // consists of atomics.
+        let header = unsafe { base.cast::<Header>().as_ref() };
+        // Acquire: pairs with the Release in `publish`; the rest of the header is complete.
+        if header.magic.load(Ordering::Acquire) != MAGIC {
+            return Err(AttachError("it does not start with the magic number"));
+        }
+        // Relaxed: ordered by the load of `magic` above.
+        if header.layout_version.load(Ordering::Relaxed) != LAYOUT_VERSION {
+            return Err(AttachError("its layout is of another version"));
+        }
+        let sizes = Sizes {
+            slots: header.slots.load(Ordering::Relaxed),
+            slot_bytes: header.slot_bytes.load(Ordering::Relaxed),
+            workers: header.workers.load(Ordering::Relaxed),
+        };
+        let layout = Layout::new(sizes).ok_or(AttachError("its sizes are outside their limits"))?;
+        let written = header.segment_bytes.load(Ordering::Relaxed);
+        if layout.segment_bytes != written || layout.segment_bytes > mapped {
+            return Err(AttachError("its size does not fit its header"));
+        }
+        // SAFETY: the caller vouches for the mapping, the check above for its size.
+        Ok(unsafe { Self::new(base, layout) })
+    }
+
+    /// Writes the header, the magic number last. The rest of a fresh segment is zeros.
+    pub(crate) fn publish(&self, spin_ns: u64) {
+        let Sizes { slots, slot_bytes, workers } = self.layout.sizes;
+        let header = self.header();
+        // Relaxed: published by the Release store below.
+        header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
+        header.slots.store(slots, Ordering::Relaxed);
+        header.slot_bytes.store(slot_bytes, Ordering::Relaxed);
+        header.workers.store(workers, Ordering::Relaxed);
+        header.segment_bytes.store(self.layout.segment_bytes, Ordering::Relaxed);
+        header.spin_ns.store(spin_ns, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `attach`.
+        header.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// How long an idle worker spins, as the host has published it.
+    pub(crate) fn spin_ns(&self) -> u64 {
+        // Relaxed: written before the worker existed.
+        self.header().spin_ns.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The address `offset` bytes into the segment.
+    ///
+    /// # Safety
+    /// `offset` must be at most `layout.segment_bytes`.
+    #[inline]
+    unsafe fn at(&self, offset: u64) -> NonNull<u8> {
+        // SAFETY: the caller keeps `offset` within the mapping, so the sum does not leave it.
+        unsafe { self.base.add(offset as usize) }
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: `Layout` puts the header inside the segment.
+        let at = unsafe { self.at(self.layout.header) };
+        // SAFETY: mapped, aligned (offset 0 of a page), and made of atomics only.
+        unsafe { at.cast().as_ref() }
+    }
+
+    #[inline]
+    fn consumer_end(&self) -> &ConsumerEnd {
+        // SAFETY: `Layout` puts it inside the segment.
+        let at = unsafe { self.at(self.layout.consumer_end) };
+        // SAFETY: mapped, 64-byte aligned by `Layout`, and made of atomics only.
+        unsafe { at.cast().as_ref() }
+    }
+
+    /// The workers' lock: `MUTEX_BYTES` bytes, aligned to 64.
+    pub(crate) fn lock(&self) -> NonNull<u8> {
+        NonNull::from(&self.consumer_end().lock).cast()
+    }
+
+    #[inline]
+    pub(crate) fn ring(&self) -> RingWords<'_> {
+        // SAFETY: `Layout` puts the ring inside the segment.
+        let at = unsafe { self.at(self.layout.ring) };
+        let at = NonNull::slice_from_raw_parts(at.cast(), self.layout.ring_entries as usize);
+        // SAFETY: `ring_entries` words are mapped there, 128-byte aligned by `Layout`, and they
+        // are atomics.
+        let entries = unsafe { at.as_ref() };
+        RingWords { entries, head: &self.consumer_end().head }
+    }
+
+    /// The words of all workers.
+    #[inline]
+    pub(crate) fn workers(&self) -> &[WorkerWords] {
+        // SAFETY: `Layout` puts the table inside the segment.
+        let at = unsafe { self.at(self.layout.workers) };
+        let at = NonNull::slice_from_raw_parts(at.cast(), self.layout.sizes.workers as usize);
+        // SAFETY: that many entries are mapped there, 128-byte aligned by `Layout`, and they are
+        // made of atomics only.
+        unsafe { at.as_ref() }
+    }
+
+    /// The slot at `index`, if there is one.
+    #[inline]
+    pub(crate) fn slot(&self, index: u16) -> Option<Slot<'_>> {
+        if u32::from(index) >= self.layout.sizes.slots {
+            return None;
+        }
+        let words = self.layout.slots + u64::from(index) * size_of::<SlotWords>() as u64;
+        let body = self.layout.bodies + u64::from(index) * u64::from(self.layout.sizes.slot_bytes);
+        // SAFETY: `index` is below `slots`, so `Layout` has these words inside the segment.
+        let words = unsafe { self.at(words) };
+        // SAFETY: likewise the body.
+        let body = unsafe { self.at(body) };
+        // SAFETY: mapped, 128-byte aligned by `Layout`, and made of atomics only.
+        let words = unsafe { words.cast().as_ref() };
+        Some(Slot { words, body, room: self.layout.sizes.slot_bytes as usize })
+    }
+}
+
+/// One slot.
+///
+/// # Invariants
+/// `body` is the 64-byte aligned start of `room` mapped bytes that belong to this slot alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot<'a> {
+    pub(crate) words: &'a SlotWords,
+    body: NonNull<u8>,
+    room: usize,
+}
+
+impl Slot<'_> {
+    /// The largest payload, in bytes.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Where a payload of `len` bytes stands.
+    #[inline]
+    fn payload(&self, len: usize) -> NonNull<u8> {
+        if len <= INLINE_BYTES {
+            NonNull::from(&self.words.inline).cast()
+        } else {
+            self.body
+        }
+    }
+
+    /// Records that the payload will have `len` bytes and gives the writer for it; `None` when
+    /// the slot has no room for it.
+    ///
+    /// # Safety
+    /// The caller must own the slot by the rules of [`super::state`], until it is done writing.
+    #[inline]
+    pub(crate) unsafe fn writer(&self, len: usize) -> Option<RawWriter> {
+        if len > self.room {
+            return None;
+        }
+        // Relaxed: published with the payload by the Release that hands the slot on.
+        self.words.len.store(len as u32, Ordering::Relaxed);
+        // SAFETY: the payload's area has at least `len` bytes (the inline area or the body, by
+        // size), they are mapped while the region is, and no reference to plain bytes of it
+        // exists. That nobody else writes there is the caller's promise.
+        Some(unsafe { RawWriter::new(self.payload(len).as_ptr(), len) })
+    }
+
+    /// Copies the payload out, into `into`, whose old contents go. Each word is read once, and
+    /// nothing is believed: not the length, not that the bytes stand still.
+    ///
+    /// # Errors
+    /// A length that the slot does not have.
+    #[inline]
+    pub(crate) fn copy_out(&self, into: &mut Payload) -> Result<(), BadLength> {
+        // Relaxed: the caller has seen the state that hands the payload over (Acquire).
+        let len = self.words.len.load(Ordering::Relaxed) as usize;
+        if len > self.room {
+            return Err(BadLength);
+        }
+        let start = self.payload(len).cast::<AtomicU64>();
+        let words = NonNull::slice_from_raw_parts(start, len.div_ceil(8));
+        // SAFETY: both areas are 8-byte aligned, mapped, and a multiple of 8 bytes long, so the
+        // rounded-up length stays inside; atomics may be shared with writers in other processes.
+        let words = unsafe { words.as_ref() };
+        into.clear();
+        into.reserve(words.len() * 8);
+        for word in words {
+            // Relaxed: as above.
+            into.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        into.truncate(len);
+        Ok(())
+    }
+}
+
+/// A payload length larger than its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadLength;

@@ -1,0 +1,203 @@
+//! The slot's state word and the ring's entry word: their bits, their names, their legal steps.
+//!
+//! ```text
+//! FREE ─host─▶ FILLING ─host─▶ QUEUED ─worker, CAS─▶ RUNNING(owner) ─worker, CAS─▶ DONE ─host─▶ FREE
+//!                              QUEUED ─host, CAS─▶ CANCELLED ─worker, CAS─▶ DONE   (entry skipped)
+//!                              RUNNING ─supervisor, CAS─▶ CONDEMNED ─after the death─▶ DONE(host)
+//!                              RUNNING ─supervisor, after the death─▶ DONE(host)
+//! ```
+//!
+//! Between honest parties the word is the truth; the host keeps its own record of generation and
+//! phase beside it and believes that one (`host::book`).
+
+use crate::key::{Generation, Key};
+
+/// What a slot is in. Three bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nobody's; the host may fill it.
+    Free = 0,
+    /// The host writes a task into it.
+    Filling = 1,
+    /// A task waits in it, and the ring has its entry.
+    Queued = 2,
+    /// The owner runs the task.
+    Running = 3,
+    /// The outcome is in it, written by the owner; or nothing is, when the owner is the host.
+    Done = 4,
+    /// Given up before a worker took it; free once its entry has been passed.
+    Cancelled = 5,
+    /// The owner is about to be killed; it may still write.
+    Condemned = 6,
+}
+
+/// Who has a slot: a worker's place in the worker table, or the host. 14 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner(u16);
+
+impl Owner {
+    const BITS: u32 = 14;
+    /// The host, or nobody yet.
+    pub(crate) const HOST: Self = Self((1 << Self::BITS) - 1);
+
+    /// A worker's place; `None` when the table cannot have it.
+    #[inline]
+    pub(crate) const fn worker(place: u16) -> Option<Self> {
+        if place < Self::HOST.0 { Some(Self(place)) } else { None }
+    }
+
+    /// The worker's place, unless it is the host.
+    #[inline]
+    pub(crate) const fn place(self) -> Option<u16> {
+        if self.0 == Self::HOST.0 { None } else { Some(self.0) }
+    }
+}
+
+const PHASE_BITS: u32 = 3;
+const OWNER_SHIFT: u32 = PHASE_BITS;
+const GENERATION_SHIFT: u32 = PHASE_BITS + Owner::BITS;
+
+const _: () = assert!(GENERATION_SHIFT + Generation::BITS == 64, "the word is full");
+
+/// A slot's state, unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    pub(crate) owner: Owner,
+    pub(crate) generation: Generation,
+}
+
+impl State {
+    /// `phase` of a task nobody has taken, or of one that is back with the host.
+    #[inline]
+    pub(crate) const fn of_host(phase: Phase, generation: Generation) -> Self {
+        Self { phase, owner: Owner::HOST, generation }
+    }
+
+    /// `phase` of a task that `owner` has taken.
+    #[inline]
+    pub(crate) const fn of(phase: Phase, owner: Owner, generation: Generation) -> Self {
+        Self { phase, owner, generation }
+    }
+
+    #[inline]
+    pub(crate) const fn pack(self) -> u64 {
+        self.generation.get() << GENERATION_SHIFT
+            | (self.owner.0 as u64) << OWNER_SHIFT
+            | self.phase as u64
+    }
+
+    /// `None` for a word that no honest party writes (and for the zero of a fresh segment).
+    #[inline]
+    pub(crate) const fn unpack(word: u64) -> Option<Self> {
+        let phase = match word & ((1 << PHASE_BITS) - 1) {
+            0 => Phase::Free,
+            1 => Phase::Filling,
+            2 => Phase::Queued,
+            3 => Phase::Running,
+            4 => Phase::Done,
+            5 => Phase::Cancelled,
+            6 => Phase::Condemned,
+            _ => return None,
+        };
+        let owner = Owner((word >> OWNER_SHIFT) as u16 & Owner::HOST.0);
+        match Generation::new(word >> GENERATION_SHIFT) {
+            Some(generation) => Some(Self { phase, owner, generation }),
+            None => None,
+        }
+    }
+}
+
+/// A position in the ring, counted on without end: the producer's tail, the consumers' head.
+pub(crate) type Position = u64;
+
+/// A ring entry: a key, and one bit that tells this round of the ring from the one before.
+///
+/// The bit makes the entry its own "is there something?" flag, so that a worker that waits
+/// watches one cache line, and no tail has to be shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry(u64);
+
+impl Entry {
+    const LAP_SHIFT: u32 = 63;
+
+    /// The entry for `key` at `position` of a ring of `entries` (a power of two).
+    #[inline]
+    pub(crate) const fn new(key: Key, position: Position, entries: u64) -> Self {
+        Self(key.get() | lap(position, entries) << Self::LAP_SHIFT)
+    }
+
+    #[inline]
+    pub(crate) const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// The key in `word` if it was written for `position` and not a round earlier. `Some(None)`
+    /// is a fresh entry that holds no key: something wrote there that should not.
+    #[inline]
+    pub(crate) const fn fresh(word: u64, position: Position, entries: u64) -> Option<Option<Key>> {
+        if word >> Self::LAP_SHIFT == lap(position, entries) {
+            Some(Key::from_number(word & !(1 << Self::LAP_SHIFT)))
+        } else {
+            None
+        }
+    }
+}
+
+/// 1 in the first round, so that the zeros of a fresh ring are old; 0 in the next; and so on.
+#[inline]
+const fn lap(position: Position, entries: u64) -> u64 {
+    !(position / entries) & 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_survives_packing_with_every_phase_owner_and_generation() {
+        let phases = [
+            Phase::Free,
+            Phase::Filling,
+            Phase::Queued,
+            Phase::Running,
+            Phase::Done,
+            Phase::Cancelled,
+            Phase::Condemned,
+        ];
+        for phase in phases {
+            for owner in [Owner::worker(0), Owner::worker(0x3FFE), Some(Owner::HOST)] {
+                for generation in [1, 77, (1 << 47) - 1] {
+                    let state = State {
+                        phase,
+                        owner: owner.unwrap(),
+                        generation: Generation::new(generation).unwrap(),
+                    };
+                    assert_eq!(State::unpack(state.pack()), Some(state));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_that_nobody_writes_are_no_states() {
+        assert_eq!(State::unpack(0), None, "a fresh segment");
+        assert_eq!(State::unpack(7 | 1 << GENERATION_SHIFT), None, "an eighth phase");
+        assert_eq!(State::unpack(Phase::Done as u64), None, "generation 0");
+        assert_eq!(Owner::worker(0x3FFF), None);
+    }
+
+    #[test]
+    fn an_entry_is_fresh_in_its_own_round_only() {
+        let key = Key::new(9, Generation::new(5).unwrap());
+        for entries in [2, 8, 1 << 17] {
+            for position in [0, 1, entries - 1, entries, 2 * entries + 1, u64::MAX - 1] {
+                let word = Entry::new(key, position, entries).word();
+                assert_eq!(Entry::fresh(word, position, entries), Some(Some(key)));
+                assert_eq!(Entry::fresh(word, position.wrapping_add(entries), entries), None);
+                assert_eq!(Entry::fresh(word, position.wrapping_sub(entries), entries), None);
+            }
+        }
+        assert_eq!(Entry::fresh(0, 0, 8), None, "a fresh ring is empty");
+    }
+}

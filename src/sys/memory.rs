@@ -1,0 +1,178 @@
+//! Shared memory by name and by descriptor, its pages, and the page that a fork wipes.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::ffi::c_void;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sys::mman::{self, MapFlags, ProtFlags};
+use nix::sys::stat::Mode;
+use rustix::mm::Advice;
+
+const SHARED_MEMORY_DIR: &str = "/dev/shm";
+
+/// Fills `bytes` from the kernel's generator.
+pub(crate) fn random_bytes(bytes: &mut [u8]) -> io::Result<()> {
+    use std::io::Read;
+    std::fs::File::open("/dev/urandom")?.read_exact(bytes)
+}
+
+/// A random number from the kernel's generator.
+pub(crate) fn random_u64() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    random_bytes(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Opens shared memory that exists under `name`.
+pub(crate) fn open_named(name: &str) -> io::Result<OwnedFd> {
+    Ok(mman::shm_open(name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// Takes the name away; the memory stays for those who have it.
+pub(crate) fn unlink_named(name: &str) -> io::Result<()> {
+    Ok(mman::shm_unlink(name)?)
+}
+
+/// Tries to lock the memory behind `descriptor` (not its contents), until the descriptor closes.
+pub(crate) fn lock_named(descriptor: BorrowedFd<'_>) -> bool {
+    rustix::fs::flock(descriptor, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// Names of shared memory that start with `prefix`, each with its leading slash.
+pub(crate) fn shared_memory_names(prefix: &str) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(SHARED_MEMORY_DIR) else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(prefix))
+        .map(|name| format!("/{name}"))
+        .collect()
+}
+
+/// Bytes of shared memory that are free, and that there are in all; zeros if nobody knows.
+pub(crate) fn shared_memory_room() -> (u64, u64) {
+    rustix::fs::statvfs(SHARED_MEMORY_DIR).map_or((0, 0), |room| {
+        (
+            room.f_bavail.saturating_mul(room.f_frsize),
+            room.f_blocks.saturating_mul(room.f_frsize),
+        )
+    })
+}
+
+/// Reserves the pages behind `descriptor`.
+pub(crate) fn reserve(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+    loop {
+        match rustix::fs::fallocate(descriptor, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Whether the error says that there is no room, rather than that something is wrong.
+pub(crate) fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT))
+}
+
+/// Maps `bytes` of the shared memory behind `descriptor`, readable and writable, for as long as
+/// the process lives.
+pub(crate) fn map_shared(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<NonNull<u8>> {
+    let length = usize::try_from(bytes)
+        .ok()
+        .and_then(NonZeroUsize::new)
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice changes no existing memory.
+    let base =
+        unsafe { mman::mmap(None, length, protection, MapFlags::MAP_SHARED, descriptor, 0) }?;
+    Ok(base.cast())
+}
+
+/// The size of the shared memory behind `descriptor`.
+pub(crate) fn size_of_shared(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
+    let status = rustix::fs::fstat(descriptor)?;
+    u64::try_from(status.st_size).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Puts the pages into this process' page tables, so that no call pays for a first touch.
+///
+/// # Safety
+/// `base..base + bytes` must be mapped readable and writable, with pages behind all of it, and
+/// hold nothing but atomics and bytes reached through raw pointers.
+pub(crate) unsafe fn populate(base: NonNull<u8>, bytes: usize) {
+    let start = base.as_ptr().cast::<c_void>();
+    // SAFETY: the range is mapped; populating changes no byte of it.
+    let populated = unsafe { rustix::mm::madvise(start, bytes, Advice::LinuxPopulateWrite) };
+    if populated.is_ok() {
+        return;
+    }
+    // Before Linux 5.14: touch each page with a write that changes nothing, whoever else writes.
+    let page = rustix::param::page_size();
+    for offset in (0..bytes).step_by(page) {
+        // SAFETY: within the range.
+        let word = unsafe { base.add(offset) };
+        // SAFETY: mapped, aligned to a page, and shared as an atomic by everybody.
+        let word: &AtomicU32 = unsafe { word.cast().as_ref() };
+        word.fetch_add(0, Ordering::Relaxed);
+    }
+}
+
+/// Tells the process that made it from its forked children, at the price of a load: a page that
+/// the kernel wipes in each child.
+pub(crate) struct ForkWitness {
+    page: NonNull<AtomicU32>,
+    bytes: NonZeroUsize,
+}
+
+// SAFETY: the page is an atomic that is written once, before the witness exists.
+unsafe impl Send for ForkWitness {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for ForkWitness {}
+
+impl ForkWitness {
+    pub(crate) fn new() -> io::Result<Self> {
+        let bytes = NonZeroUsize::new(rustix::param::page_size())
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new private mapping at an address of the kernel's choice.
+        let page =
+            unsafe { mman::mmap_anonymous(None, bytes, protection, MapFlags::MAP_PRIVATE) }?;
+        let witness = Self { page: page.cast(), bytes };
+        // SAFETY: the page was just mapped and nobody else knows it.
+        unsafe { rustix::mm::madvise(page.as_ptr(), bytes.get(), Advice::LinuxWipeOnFork) }?;
+        witness.word().store(1, Ordering::Relaxed);
+        Ok(witness)
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: mapped until `Drop`, aligned to a page, only ever used as this atomic.
+        unsafe { self.page.as_ref() }
+    }
+
+    /// Whether this process is a forked child of the one that made the witness.
+    #[inline]
+    pub(crate) fn in_forked_child(&self) -> bool {
+        // Relaxed: the word never changes within a process.
+        self.word().load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for ForkWitness {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this size, and nothing borrows from `self` any more.
+        let _ = unsafe { mman::munmap(self.page.cast(), self.bytes.get()) };
+    }
+}
+
+/// Keeps `descriptor` open across an exec. For use between fork and exec.
+pub(crate) fn keep_over_exec(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::io::fcntl_setfd(descriptor.as_fd(), rustix::io::FdFlags::empty())?)
+}
+
+/// The descriptor's number, to hand it to an exec'd process as an argument.
+pub(crate) fn number_of(descriptor: BorrowedFd<'_>) -> i32 {
+    descriptor.as_raw_fd()
+}

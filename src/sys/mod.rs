@@ -1,0 +1,8 @@
+//! The only callers of the operating system: thin, each with the contract it needs.
+
+pub(crate) mod cpus;
+pub(crate) mod futex;
+pub(crate) mod memory;
+pub(crate) mod process;
+pub(crate) mod robust_mutex;
+pub(crate) mod socket;

@@ -1,0 +1,163 @@
+//! Processes: start, fork, watch, signal, reap.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+
+use crate::wire::Exit;
+
+use super::memory::keep_over_exec;
+
+/// A process in the words of the kernel: its pidfd never means another one.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Kills it, stopped or not. One that has ended already stays ended.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+    }
+
+    /// Whether the kernel says that it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        let ended = super::socket::readable(&[self.pidfd.as_fd()], Some(std::time::Duration::ZERO));
+        ended.is_ok_and(|ended| ended == [true])
+    }
+}
+
+/// This process' id.
+pub(crate) fn own_pid() -> u32 {
+    std::process::id()
+}
+
+/// A pidfd of this process, for somebody else to watch it by.
+pub(crate) fn own_pidfd() -> io::Result<OwnedFd> {
+    Ok(pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?)
+}
+
+/// A pidfd of a child that this process has not reaped yet.
+pub(crate) fn pidfd_of_child(pid: Pid) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Has the kernel kill this process when the *thread* that made it ends, and makes sure that its
+/// process, `parent`, had not ended before.
+pub(crate) fn die_with_parent(parent: u32) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid().as_raw().cast_unsigned() == parent {
+        Ok(())
+    } else {
+        Err(io::Error::other("the parent process has ended"))
+    }
+}
+
+/// Prepares `command` to be a process of the engine: dies with the thread that starts it, reads
+/// nothing, writes its output to stderr, has its own session, no blocked signals, default
+/// handlers, and those of our descriptors that are named.
+pub(crate) fn prepare(command: &mut Command, descriptors: &[BorrowedFd<'_>]) {
+    let parent = own_pid();
+    let numbers: Vec<RawFd> = descriptors.iter().map(|d| super::memory::number_of(*d)).collect();
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let between = move || -> io::Result<()> {
+        die_with_parent(parent)?;
+        nix::unistd::setsid()?;
+        let none = nix::sys::signal::SigSet::empty();
+        none.thread_set_mask()?;
+        // SAFETY: descriptor 2 stays open for as long as the process does.
+        let stderr = unsafe { BorrowedFd::borrow_raw(2) };
+        nix::unistd::dup2_stdout(stderr)?;
+        for number in &numbers {
+            // SAFETY: the parent holds it open until the child has been started.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(*number) };
+            keep_over_exec(descriptor)?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made (prctl, getppid, setsid,
+    // sigprocmask, dup2, fcntl): no allocation, no lock. `io::Error::other` allocates only on
+    // the way to failure of a child whose parent is gone.
+    unsafe { command.pre_exec(between) };
+}
+
+/// A descriptor that this process was started with.
+///
+/// # Safety
+/// `number` must be open and belong to nobody else in this process.
+pub(crate) unsafe fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: the caller vouches for it.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// The two sides of a fork.
+pub(crate) enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// Forks.
+///
+/// # Safety
+/// The process must have one thread, or the child must not use anything that another thread may
+/// have been changing.
+pub(crate) unsafe fn fork() -> io::Result<Fork> {
+    // SAFETY: the caller's promise is the one that is needed.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+        nix::unistd::ForkResult::Child => Ok(Fork::Child),
+    }
+}
+
+/// Makes this process the leader of its own process group.
+pub(crate) fn lead_group() -> io::Result<()> {
+    Ok(nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?)
+}
+
+/// Kills all of the group that `leader`, a child not yet reaped, leads.
+pub(crate) fn kill_group(leader: Pid) {
+    let _ = nix::sys::signal::killpg(leader, Signal::SIGKILL);
+}
+
+/// Reaps a child that has ended.
+pub(crate) fn reap(child: Pid) -> Exit {
+    loop {
+        return match waitpid(child, Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(_, code)) => Exit::Code(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Exit::Signal(signal as i32),
+            Err(nix::Error::EINTR) => continue,
+            _ => Exit::Unknown,
+        };
+    }
+}
+
+/// Sets the signals that a process of the engine cannot take over from the host: SIGINT is
+/// ignored, because interrupting is the host's business, and SIGCHLD is not, or there would be
+/// nothing to reap.
+pub(crate) fn set_signals() {
+    use nix::sys::signal::{SigHandler, signal};
+    // SAFETY: ignoring a signal runs no handler.
+    let _ = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) };
+    // SAFETY: nor does the default.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
+/// Ends the process at once: no destructor, no handler of the parent's that a fork has copied.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(status) }
+}
+
+/// The threads of this process.
+pub(crate) fn thread_count() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
