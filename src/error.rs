@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::host::Key;
+use crate::key::Key;
 use crate::wire::{Exit, Kind, Len, PythonError, Refusal};
 
 /// A signature that cannot be one.
@@ -172,8 +172,12 @@ pub enum StartError {
         total: u64,
     },
     /// The model could not be imported or preloaded, or does not take the signature's keywords.
-    #[error("the model could not be imported: {0}\n{}", .0.traceback)]
-    Import(#[source] PythonError),
+    #[error("the model could not be imported: {error}\n{}", .error.traceback)]
+    Import {
+        /// What it raised.
+        #[source]
+        error: PythonError,
+    },
     /// The constructor or `initialize` raised.
     #[error("worker {worker} could not initialise the model: {error}\n{}", .error.traceback)]
     Initialize {
@@ -317,7 +321,7 @@ impl SubmitError {
 #[non_exhaustive]
 pub enum TaskError {
     /// The model raised.
-    #[error("{0}\n{}", .0.traceback)]
+    #[error("{}\n{}", .0, .0.traceback)]
     Python(#[source] PythonError),
     /// The model returned what an answer cannot carry.
     #[error("{0}")]

@@ -15,7 +15,9 @@ pub use crate::wire::{
     AnswerBuf, Kind, Len, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, PythonError, Refusal,
     Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport, Value, ValueRef,
 };
+pub(crate) use server::Version;
 pub use server::{Language, run};
+pub(crate) use serve::Worker;
 
 /// The layout of the segment that this build speaks.
 pub const LAYOUT_VERSION: u32 = crate::shm::LAYOUT_VERSION;

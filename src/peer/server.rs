@@ -1,9 +1,31 @@
-//! The fork server (being written).
-use super::Runtime;
-use std::process::ExitCode;
+//! The fork server: imports the model once, then makes workers on request and reaps them.
+//!
+//! Mechanism only. How many workers there are, and when one is replaced, is the host's business.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::serve::{End, Worker};
+use super::{Handler, Runtime};
+use crate::error::PeerError;
+use crate::faults;
+use crate::shm::{LAYOUT_VERSION, Region};
+use crate::sys::{memory, process, socket};
+use crate::wire::{
+    FromServer, MAX_MESSAGE, PythonError, Setup, StartMethod, ToServer, decode_message,
+    encode_message,
+};
+
+/// How long the host may take to make room in the control socket.
+const SEND_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What `nearcall-worker --version` tells about its language.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Language {
     /// Python's minor version, as in `3.11`.
     pub python: String,
@@ -11,11 +33,424 @@ pub struct Language {
     pub libpython: String,
 }
 
+/// What `nearcall-worker --version --json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    /// The version of the `nearcall` library.
+    pub(crate) nearcall: String,
+    /// The version of the segment's layout.
+    pub(crate) layout: u32,
+    /// Absent for a worker without Python.
+    #[serde(flatten)]
+    pub(crate) language: Option<Language>,
+}
+
+impl Version {
+    /// This build's.
+    pub(crate) fn own(language: Option<Language>) -> Self {
+        Self {
+            nearcall: env!("CARGO_PKG_VERSION").to_owned(),
+            layout: LAYOUT_VERSION,
+            language,
+        }
+    }
+}
+
 /// The whole program of a worker binary: reads the process' arguments, answers `--version`,
 /// or serves as fork server or as a worker that was started from scratch.
 ///
 /// `language` is `None` for a worker without Python.
 pub fn run<R: Runtime>(language: Option<&Language>, runtime: impl FnOnce() -> R) -> ExitCode {
-    let _ = (language, runtime);
-    unimplemented!()
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["--version"] => {
+            print_version(language);
+            return ExitCode::SUCCESS;
+        }
+        ["--version", "--json"] => {
+            match serde_json::to_string(&Version::own(language.cloned())) {
+                Ok(json) => println!("{json}"),
+                Err(_) => return ExitCode::FAILURE,
+            }
+            return ExitCode::SUCCESS;
+        }
+        ["--serve", control, segment] => serve(control, segment, runtime),
+        ["--worker", control, segment, setup, place, incarnation] => {
+            worker_from_scratch([control, segment, setup], place, incarnation, runtime)
+        }
+        _ => {
+            eprintln!(
+                "nearcall-worker is started by the nearcall library, not by hand.\n\
+                 nearcall-worker --version [--json] tells what it was built for."
+            );
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nearcall-worker (pid {}): {error}", process::own_pid());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_version(language: Option<&Language>) {
+    println!("nearcall-worker {} (layout {LAYOUT_VERSION})", env!("CARGO_PKG_VERSION"));
+    if let Some(language) = language {
+        println!("Python {} ({})", language.python, language.libpython);
+    }
+}
+
+/// What a process of the engine is given: its end of the control socket and the segment.
+struct Station {
+    control: OwnedFd,
+    segment: OwnedFd,
+    region: Region,
+}
+
+impl Station {
+    fn open(control: &str, segment: &str) -> Result<Self, PeerError> {
+        let control = inherited(control)?;
+        let segment = inherited(segment)?;
+        let system = |action| move |source| PeerError::System { action, source };
+        let bytes = memory::size_of_shared(segment.as_fd()).map_err(system("look at the segment"))?;
+        let base =
+            memory::map_shared(segment.as_fd(), bytes).map_err(system("map the segment"))?;
+        // SAFETY: `base` was just mapped with `bytes` bytes, and nothing ever unmaps it; this
+        // process reaches it through the region only.
+        let region = unsafe { Region::attach(base, bytes) }
+            .map_err(|error| PeerError::Segment { reason: error.0 })?;
+        Ok(Self { control, segment, region })
+    }
+
+    fn tell(&self, message: &FromServer) -> Result<(), PeerError> {
+        self.tell_with(message, None)
+    }
+
+    fn tell_with(
+        &self,
+        message: &FromServer,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(), PeerError> {
+        let packet =
+            encode_message(message).ok_or(PeerError::Control { reason: "message too long" })?;
+        socket::send(self.control.as_fd(), &packet, descriptor, Instant::now() + SEND_PATIENCE)
+            .map_err(|source| PeerError::System { action: "write to the host", source })
+    }
+}
+
+/// The next message from the host; `None` when it has closed the connection.
+fn hear(control: BorrowedFd<'_>) -> Result<Option<ToServer>, PeerError> {
+    let system = |source| PeerError::System { action: "read from the host", source };
+    let mut buffer = vec![0; MAX_MESSAGE];
+    loop {
+        match socket::receive(control, &mut buffer) {
+            Ok(Some((length, _))) => {
+                let packet = buffer.get(..length).unwrap_or_default();
+                return decode_message(packet)
+                    .map(Some)
+                    .map_err(|_| PeerError::Control { reason: "a message that is none" });
+            }
+            Ok(None) => {
+                socket::readable(&[control], None).map_err(system)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(system(error)),
+        }
+    }
+}
+
+fn hear_setup(control: BorrowedFd<'_>) -> Result<Option<Setup>, PeerError> {
+    match hear(control)? {
+        Some(ToServer::Setup(setup)) => Ok(Some(setup)),
+        None | Some(ToServer::Stop) => Ok(None),
+        Some(_) => Err(PeerError::Control { reason: "the first message is no setup" }),
+    }
+}
+
+fn inherited(number: &str) -> Result<OwnedFd, PeerError> {
+    let number: i32 = number
+        .parse()
+        .ok()
+        .filter(|number| *number > 2)
+        .ok_or(PeerError::Control { reason: "a descriptor that is no number" })?;
+    // SAFETY: the process that has started this one opened it for us alone; each number is
+    // adopted once.
+    let descriptor = unsafe { process::adopt(number) };
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)
+        .map_err(|error| PeerError::System { action: "adopt a descriptor", source: error.into() })?;
+    Ok(descriptor)
+}
+
+/// Cuts an exception so that its message fits in a packet.
+fn fitting(mut error: PythonError) -> PythonError {
+    error.fit(MAX_MESSAGE - 1024);
+    error
+}
+
+/// A worker as its parent sees it.
+struct Child {
+    place: u16,
+    incarnation: u32,
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+fn serve<R: Runtime>(
+    control: &str,
+    segment: &str,
+    runtime: impl FnOnce() -> R,
+) -> Result<(), PeerError> {
+    process::set_signals();
+    let station = Station::open(control, segment)?;
+    let system = |action| move |source| PeerError::System { action, source };
+    let pidfd = process::own_pidfd().map_err(system("open a pidfd"))?;
+    let hello = FromServer::Hello { pid: process::own_pid() };
+    station.tell_with(&hello, Some(pidfd.as_fd()))?;
+    drop(pidfd);
+    let Some(setup) = hear_setup(station.control.as_fd())? else { return Ok(()) };
+
+    let mut runtime = runtime();
+    let threads = match runtime.import(&setup) {
+        Ok(threads) => threads,
+        Err(error) => return station.tell(&FromServer::ImportFailed(fitting(error))),
+    };
+    let from_scratch = match setup.start_method {
+        StartMethod::Fork => false,
+        StartMethod::Auto => threads.threads > 1,
+        StartMethod::Spawn => true,
+    };
+    station.tell(&FromServer::Imported(threads))?;
+
+    let mut server = Server { station, setup, runtime, from_scratch, children: Vec::new() };
+    match server.serve() {
+        Ok(Role::Worker { place, incarnation }) => {
+            be_worker(server.station, server.runtime, place, incarnation)
+        }
+        result => {
+            server.end_children();
+            result.map(|_| ())
+        }
+    }
+}
+
+/// What this process is after the server's loop: a fork returns there twice.
+enum Role {
+    /// Still the server, told to end.
+    Server,
+    /// A worker, just forked.
+    Worker { place: u16, incarnation: u32 },
+}
+
+struct Server<R> {
+    station: Station,
+    setup: Setup,
+    runtime: R,
+    from_scratch: bool,
+    children: Vec<Child>,
+}
+
+impl<R: Runtime> Server<R> {
+    fn serve(&mut self) -> Result<Role, PeerError> {
+        loop {
+            let ready = {
+                let mut watched = vec![self.station.control.as_fd()];
+                watched.extend(self.children.iter().map(|child| child.pidfd.as_fd()));
+                socket::readable(&watched, None)
+                    .map_err(|source| PeerError::System { action: "poll", source })?
+            };
+            // Deaths first: a request may be for the place of the dead.
+            for index in (0..self.children.len()).rev() {
+                if ready.get(index + 1) == Some(&true) {
+                    let child = self.children.swap_remove(index);
+                    self.station.tell(&bury(&child))?;
+                }
+            }
+            if ready.first() == Some(&true) {
+                match hear(self.station.control.as_fd())? {
+                    Some(ToServer::Spawn { worker, incarnation }) => {
+                        if let role @ Role::Worker { .. } = self.spawn(worker, incarnation)? {
+                            return Ok(role);
+                        }
+                    }
+                    Some(ToServer::Setup(_)) => {
+                        return Err(PeerError::Control { reason: "a second setup" });
+                    }
+                    Some(ToServer::Stop) | None => return Ok(Role::Server),
+                }
+            }
+        }
+    }
+
+    fn end_children(&mut self) {
+        for child in &self.children {
+            process::kill_group(child.pid);
+        }
+        for child in self.children.drain(..) {
+            process::reap(child.pid);
+        }
+    }
+
+    fn spawn(&mut self, place: u16, incarnation: u32) -> Result<Role, PeerError> {
+        let made = if self.from_scratch {
+            self.make_from_scratch(place, incarnation)
+        } else {
+            match self.make_by_fork() {
+                Ok(None) => return Ok(Role::Worker { place, incarnation }),
+                Ok(Some(pid)) => Ok(pid),
+                Err(error) => Err(error),
+            }
+        };
+        let watched = made.and_then(|pid| Ok((pid, process::pidfd_of_child(pid)?)));
+        match watched {
+            Ok((pid, pidfd)) => {
+                let message = FromServer::Spawned {
+                    worker: place,
+                    incarnation,
+                    pid: pid.as_raw().cast_unsigned(),
+                };
+                let told = self.station.tell_with(&message, Some(pidfd.as_fd()));
+                self.children.push(Child { place, incarnation, pid, pidfd });
+                told?;
+            }
+            Err(error) => self.station.tell(&FromServer::SpawnFailed {
+                worker: place,
+                incarnation,
+                errno: error.raw_os_error().unwrap_or(0),
+            })?,
+        }
+        Ok(Role::Server)
+    }
+
+    /// The child's id; `None` in the child.
+    fn make_by_fork(&mut self) -> io::Result<Option<Pid>> {
+        let server = process::own_pid();
+        self.runtime.before_fork();
+        // SAFETY: this process has one thread: it was counted after the import, and nothing of
+        // ours starts any.
+        match unsafe { process::fork() } {
+            Ok(process::Fork::Parent(pid)) => {
+                self.runtime.after_fork_parent();
+                Ok(Some(pid))
+            }
+            Ok(process::Fork::Child) => {
+                // First of all, so that nobody outlives the host.
+                let alone = process::die_with_parent(server).and(process::lead_group());
+                self.children.clear();
+                if alone.is_err() {
+                    process::exit_now(1);
+                }
+                self.runtime.after_fork_child();
+                Ok(None)
+            }
+            Err(error) => {
+                self.runtime.after_fork_parent();
+                Err(error)
+            }
+        }
+    }
+
+    fn make_from_scratch(&self, place: u16, incarnation: u32) -> io::Result<Pid> {
+        let (ours, theirs) = socket::pair()?;
+        let packet = encode_message(ToServer::Setup(self.setup.clone()))
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        socket::send(ours.as_fd(), &packet, None, Instant::now())?;
+        let descriptors =
+            [self.station.control.as_fd(), self.station.segment.as_fd(), theirs.as_fd()];
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--worker");
+        command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));
+        command.args([place.to_string(), incarnation.to_string()]);
+        process::prepare(&mut command, &descriptors);
+        Ok(Pid::from_raw(command.spawn()?.id().cast_signed()))
+    }
+}
+
+/// Reaps a child that has ended, and ends what it has left in its process group.
+fn bury(child: &Child) -> FromServer {
+    // Before the reaping: until then nobody else can have the group's number.
+    process::kill_group(child.pid);
+    FromServer::Exited {
+        worker: child.place,
+        incarnation: child.incarnation,
+        pid: child.pid.as_raw().cast_unsigned(),
+        exit: process::reap(child.pid),
+    }
+}
+
+fn worker_from_scratch<R: Runtime>(
+    [control, segment, setup]: [&str; 3],
+    place: &str,
+    incarnation: &str,
+    runtime: impl FnOnce() -> R,
+) -> Result<(), PeerError> {
+    process::set_signals();
+    let not_a_number = PeerError::Control { reason: "a place that is no number" };
+    let (Ok(place), Ok(incarnation)) = (place.parse(), incarnation.parse()) else {
+        return Err(not_a_number);
+    };
+    let station = Station::open(control, segment)?;
+    let setup = inherited(setup)?;
+    let Some(setup) = hear_setup(setup.as_fd())? else { return Ok(()) };
+    let mut runtime = runtime();
+    match runtime.import(&setup) {
+        Ok(_) => be_worker(station, runtime, place, incarnation),
+        Err(error) => station.tell(&FromServer::InitializeFailed {
+            worker: place,
+            incarnation,
+            error: fitting(error),
+        }),
+    }
+}
+
+/// The rest of a worker's life. Never returns: what the fork has copied must not run twice.
+fn be_worker<R: Runtime>(station: Station, runtime: R, place: u16, incarnation: u32) -> ! {
+    let status = serve_tasks(station, runtime, place, incarnation).unwrap_or_else(|error| {
+        eprintln!("nearcall-worker (pid {}): {error}", process::own_pid());
+        1
+    });
+    process::exit_now(status)
+}
+
+/// Constructs the model, serves until there is a reason to stop, gives the exit status.
+fn serve_tasks<R: Runtime>(
+    station: Station,
+    mut runtime: R,
+    place: u16,
+    incarnation: u32,
+) -> Result<i32, PeerError> {
+    faults::arm(incarnation);
+    faults::point("start.forked");
+    station.region.populate();
+    let model = match runtime.instantiate() {
+        Ok(model) => model,
+        Err(error) => {
+            let error = fitting(error);
+            station.tell(&FromServer::InitializeFailed { worker: place, incarnation, error })?;
+            return Ok(1);
+        }
+    };
+    let region = station.region;
+    // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
+    // started the fork server, and has one worker at a place at a time.
+    let worker = unsafe { Worker::new(&region, place, model) }
+        .ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
+    faults::point("start.initialised");
+    station.tell(&FromServer::Ready { worker: place, incarnation })?;
+    // A worker at work talks through the segment only.
+    drop(station);
+    match worker.run() {
+        (End::Ordered, model) => {
+            faults::point("end.finalize");
+            model.finalize();
+            Ok(0)
+        }
+        (End::Condemned, _) => loop {
+            // The supervisor's SIGKILL is on its way; nothing may be touched before it comes.
+            std::thread::park();
+        },
+        (End::Broken, _) => Err(PeerError::Segment { reason: "its lock or its slots are broken" }),
+    }
 }

@@ -6,10 +6,10 @@ mod segment;
 mod state;
 
 pub(crate) use layout::{
-    INLINE_BYTES, LAYOUT_VERSION, Layout, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES,
+    LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES,
     MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
 };
-pub(crate) use region::{AttachError, BadLength, Payload, Region, RingWords, Slot};
+pub(crate) use region::{Payload, Region, RingWords, Slot};
 pub(crate) use segment::{Segment, SegmentError};
 pub(crate) use state::{Entry, Owner, Phase, Position, State};
 

@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys::memory;
 use crate::wire::RawWriter;
 
 use super::layout::{
@@ -102,6 +103,12 @@ impl Region {
         header.spin_ns.store(spin_ns, Ordering::Relaxed);
         // Release: pairs with the Acquire in `attach`.
         header.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// Puts all pages into this process' page tables.
+    pub(crate) fn populate(&self) {
+        // SAFETY: the invariants of the region; the host has reserved all pages.
+        unsafe { memory::populate(self.base, self.layout.segment_bytes as usize) };
     }
 
     /// How long an idle worker spins, as the host has published it.

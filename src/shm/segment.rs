@@ -80,8 +80,7 @@ impl Segment {
         // writable, and lives as long as the region does, inside the same struct. Its slice
         // methods, the only other door to the bytes, are not called.
         let region = unsafe { Region::new(base, layout) };
-        // SAFETY: the whole range was just reserved and mapped.
-        unsafe { memory::populate(base, layout.segment_bytes as usize) };
+        region.populate();
         // SAFETY: the lock's bytes are inside the mapping, aligned, zero, and nobody else has
         // the segment yet.
         unsafe { robust_mutex::initialise(region.lock()) }.map_err(|source| {

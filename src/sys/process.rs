@@ -161,3 +161,50 @@ pub(crate) fn exit_now(status: i32) -> ! {
 pub(crate) fn thread_count() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
+
+/// A short-lived program whose output is wanted.
+pub(crate) struct Watched {
+    child: std::process::Child,
+    output: OwnedFd,
+}
+
+impl Watched {
+    pub(crate) fn start(mut command: Command) -> io::Result<Self> {
+        let parent = own_pid();
+        command.stdout(Stdio::piped());
+        // SAFETY: only system calls are made between fork and exec, as in `prepare`.
+        unsafe { command.pre_exec(move || die_with_parent(parent)) };
+        let mut child = command.spawn()?;
+        let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+        Ok(Self { child, output: output.into() })
+    }
+
+    /// All that it writes until it ends, at most `patience` from now. Whether it ended well can
+    /// not be told for sure (a host may reap every child itself), so the output must speak.
+    pub(crate) fn output(mut self, patience: std::time::Duration) -> io::Result<Vec<u8>> {
+        let deadline = std::time::Instant::now() + patience;
+        let mut output = Vec::new();
+        let mut buffer = [0; 4096];
+        let result = loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() || output.len() > 1 << 20 {
+                break Err(io::ErrorKind::TimedOut.into());
+            }
+            match super::socket::readable(&[self.output.as_fd()], Some(left)) {
+                Ok(ready) if ready == [true] => {}
+                Ok(_) => continue,
+                Err(error) => break Err(error),
+            }
+            match rustix::io::read(&self.output, &mut buffer) {
+                Ok(0) => break Ok(output),
+                Ok(length) => output.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => break Err(error.into()),
+            }
+        };
+        // A no-op if it has ended; then nothing stays behind, not even a zombie.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        result
+    }
+}

@@ -33,6 +33,11 @@ pub struct PythonError {
 }
 
 impl PythonError {
+    /// An error without a traceback, as a Rust handler raises it.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: kind.into(), message: message.into(), traceback: String::new() }
+    }
+
     /// Cuts the texts so that the encoding takes at most `room` bytes: of the traceback the
     /// beginning goes first, of the message the end.
     pub(crate) fn fit(&mut self, room: usize) {

@@ -122,6 +122,20 @@ fn checked(status: ffi::PyStatus) -> Result<(), String> {
     Err(unsafe { CStr::from_ptr(status.err_msg) }.to_string_lossy().into_owned())
 }
 
+/// Puts folders in front of everything else on `sys.path`, the first one first.
+///
+/// # Errors
+/// What Python raises when `sys.path` is not what it should be.
+pub(crate) fn extend_path(py: Python<'_>, folders: &[String]) -> PyResult<()> {
+    let path = py.import("sys")?.getattr("path")?;
+    for (index, folder) in folders.iter().enumerate() {
+        // Absolute, so that a model may change its working directory.
+        let folder = std::path::absolute(folder)?;
+        path.call_method1("insert", (index, folder.as_os_str()))?;
+    }
+    Ok(())
+}
+
 /// Runs the `before` hooks and takes the locks that a fork must not find taken.
 ///
 /// # Safety
@@ -150,27 +164,27 @@ pub(crate) unsafe fn after_fork_child() {
     unsafe { ffi::PyOS_AfterFork_Child() };
     Python::attach(|py| {
         for step in ["disown_cleanup", "reseed_numpy"] {
-            if let Err(error) = child_module(py).and_then(|child| child.call_method0(step)) {
-                exception::print(py, &format!("after the fork, {step}"), &error);
+            if let Err(error) = py.import(CHILD_MODULE).and_then(|child| child.call_method0(step)) {
+                exception::print(py, step, &error);
             }
         }
     });
 }
 
-/// What a worker does after the fork, written in Python because it is about Python's library.
-fn child_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
-    const SOURCE: &CStr = ffi::c_str!(include_str!("child.py"));
-    PyModule::from_code(py, SOURCE, c"<nearcall: child.py>", c"_nearcall_child")
-}
+/// The name under which `child.py` is loaded.
+const CHILD_MODULE: &str = "_nearcall_child";
 
 /// Imports ahead of the fork what workers would otherwise each import, or no longer could when
-/// they need it: `traceback` is needed at the worst of times.
+/// they need it: what a worker does after the fork (written in Python, being about Python's
+/// library), and `traceback`, which is needed at the worst of times.
 ///
 /// # Errors
 /// What the imports raise.
 pub(crate) fn prepare_children(py: Python<'_>) -> PyResult<()> {
+    const SOURCE: &CStr = ffi::c_str!(include_str!("child.py"));
+    let name = CString::new(CHILD_MODULE)?;
+    PyModule::from_code(py, SOURCE, c"<nearcall: child.py>", &name)?;
     py.import("traceback")?;
-    child_module(py)?;
     Ok(())
 }
 

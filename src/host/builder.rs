@@ -1,0 +1,286 @@
+//! What an engine is started with.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::double;
+use super::engine::Engine;
+use super::supervisor;
+use crate::error::{ConfigError, StartError};
+use crate::shm::{
+    MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes,
+};
+use crate::sys::cpus;
+use crate::wire::{
+    Args, ModelSpec, PythonError, Setup, Signature, StartMethod, ToServer, Value, encode_message,
+};
+
+/// How long an idle worker and a waiting thread spin before they sleep: about what a futex round
+/// trip costs between two CPUs of a virtual machine (`docs/architecture.md`, "Waiting").
+const SPIN: Duration = Duration::from_micros(50);
+
+/// The configuration of an [`Engine`]. Made by [`Engine::builder`].
+///
+/// Every setting has a default but the model. Nothing is checked before
+/// [`start`](Builder::start).
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing before start()"]
+pub struct Builder {
+    model: String,
+    method: Option<String>,
+    init_kwargs_json: Option<String>,
+    python: Option<PathBuf>,
+    python_path: Vec<PathBuf>,
+    worker: Option<PathBuf>,
+    environment: Vec<(OsString, OsString)>,
+    compute_threads: u32,
+    signature: Signature,
+    start_method: StartMethod,
+    workers: Option<usize>,
+    slots: usize,
+    slot_bytes: usize,
+    start_deadline: Duration,
+}
+
+impl Builder {
+    pub(crate) fn new(model: String) -> Self {
+        Self {
+            model,
+            method: None,
+            init_kwargs_json: None,
+            python: None,
+            python_path: Vec::new(),
+            worker: None,
+            environment: Vec::new(),
+            compute_threads: 1,
+            signature: Signature::new(),
+            start_method: StartMethod::Auto,
+            workers: None,
+            slots: 64,
+            slot_bytes: 4096,
+            start_deadline: Duration::from_secs(60),
+        }
+    }
+
+    /// The method of the class' instance to call. Default: the instance itself (`__call__`), or
+    /// the function.
+    pub fn method(mut self, name: impl Into<String>) -> Self {
+        self.method = Some(name.into());
+        self
+    }
+
+    /// Keyword arguments for the model's `initialize`: a JSON object. Default: none.
+    pub fn init_kwargs_json(mut self, json: impl Into<String>) -> Self {
+        self.init_kwargs_json = Some(json.into());
+        self
+    }
+
+    /// The environment: a virtual environment's folder, or an interpreter. It must be of the
+    /// minor version that the worker was built for. Default: `$VIRTUAL_ENV`, else `python3` on
+    /// `PATH`.
+    pub fn python(mut self, environment_or_interpreter: impl Into<PathBuf>) -> Self {
+        self.python = Some(environment_or_interpreter.into());
+        self
+    }
+
+    /// Adds a folder to search for modules, before all that Python searches by itself. The first
+    /// one added is searched first.
+    pub fn python_path(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.python_path.push(folder.into());
+        self
+    }
+
+    /// The `nearcall-worker` binary. Default: `$NEARCALL_WORKER`, else beside this executable,
+    /// else on `PATH`.
+    pub fn worker(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.worker = Some(binary.into());
+        self
+    }
+
+    /// Sets an environment variable for the Python processes, which otherwise have this process'.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Threads that numeric libraries may use in each worker (`OMP_NUM_THREADS` and its kin).
+    /// Default: 1, because the workers share the CPUs already, and because a library that starts
+    /// threads at import cannot be forked. 0 leaves the variables as they are.
+    pub fn compute_threads(mut self, threads: u32) -> Self {
+        self.compute_threads = threads;
+        self
+    }
+
+    /// The model's keyword arguments. Default: none.
+    pub fn signature(mut self, signature: Signature) -> Self {
+        self.signature = signature;
+        self
+    }
+
+    /// How workers come to be. Default: [`StartMethod::Auto`].
+    pub fn start_method(mut self, method: StartMethod) -> Self {
+        self.start_method = method;
+        self
+    }
+
+    /// Worker processes, 1 to 1,024. Default: the CPUs available to this process (its affinity
+    /// and its cgroup's quota).
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Tasks that the engine holds at once, waiting, running, and answered but not retrieved yet:
+    /// 1 to 65,535. Default: 64.
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// The largest encoded task or answer, in bytes: 256 to 16 MiB, rounded up to a multiple of
+    /// 64. The memory is reserved at start. Default: 4,096.
+    pub fn slot_bytes(mut self, bytes: usize) -> Self {
+        self.slot_bytes = bytes;
+        self
+    }
+
+    /// How long [`start`](Builder::start) may take until all workers are ready. Default: 60 s.
+    pub fn start_deadline(mut self, deadline: Duration) -> Self {
+        self.start_deadline = deadline;
+        self
+    }
+
+    /// Starts the engine: imports the model, forks the workers, returns once all are ready.
+    ///
+    /// # Errors
+    /// Whatever keeps a single worker from being ready. All that was started is ended again.
+    pub fn start(self) -> Result<Engine, StartError> {
+        supervisor::start(self.validate()?)
+    }
+
+    /// Starts an engine that answers from a Rust closure instead of a Python model, for unit
+    /// tests of a service on a machine without Python.
+    ///
+    /// Everything else is real: the signature and its errors, slots and capacity, keys, the ring,
+    /// waiting, shutdown. The closure runs on [`workers`](Builder::workers) threads of this
+    /// process; its error, and its panic, come out as a Python error would. Settings that are
+    /// about Python are ignored.
+    ///
+    /// ```
+    /// use nearcall::{Args, Engine, PythonError, Signature, Task, Value};
+    /// use std::time::Duration;
+    ///
+    /// let engine = Engine::builder("scores:Model")
+    ///     .signature(Signature::new().str("text"))
+    ///     .start_with(|args: &Args<'_>| match args.get("text") {
+    ///         Some(Value::Str(text)) => Ok(Value::Int(text.len() as i64)),
+    ///         _ => Err(PythonError::new("TypeError", "no text")),
+    ///     })?;
+    /// let answer = engine.call(&Task::new().str("four"), Duration::from_secs(10))?;
+    /// assert_eq!(answer.int(0)?, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A configuration that cannot be run, or what the system refused.
+    pub fn start_with<F>(self, model: F) -> Result<Engine, StartError>
+    where
+        F: Fn(&Args<'_>) -> Result<Value, PythonError> + Send + Sync + 'static,
+    {
+        double::start(self.validate()?, model)
+    }
+
+    fn validate(self) -> Result<Config, ConfigError> {
+        let workers = self.workers.unwrap_or_else(|| cpus::available().min(MAX_WORKERS as usize));
+        let sizes = Sizes {
+            slots: within("slots", self.slots, MIN_SLOTS, MAX_SLOTS)?,
+            slot_bytes: within("slot_bytes", self.slot_bytes, MIN_SLOT_BYTES, MAX_SLOT_BYTES)?
+                .next_multiple_of(64),
+            workers: within("workers", workers, MIN_WORKERS, MAX_WORKERS)?,
+        };
+        self.signature.validate()?;
+        let (module, callable) = match self.model.split_once(':') {
+            Some((module, callable)) if !module.is_empty() && !callable.is_empty() => {
+                (module.to_owned(), callable.to_owned())
+            }
+            _ => return Err(ConfigError::Model { found: self.model }),
+        };
+        let text = |what, text: &str| {
+            if text.contains('\0') {
+                Err(ConfigError::NotText { what, found: text.to_owned() })
+            } else {
+                Ok(())
+            }
+        };
+        text("the model", &self.model)?;
+        text("the method", self.method.as_deref().unwrap_or_default())?;
+        text("init_kwargs_json", self.init_kwargs_json.as_deref().unwrap_or_default())?;
+        let python_path = self.python_path.iter().map(|folder| absolute(folder));
+        let setup = Setup {
+            model: ModelSpec {
+                module,
+                callable,
+                method: self.method,
+                init_kwargs_json: self.init_kwargs_json,
+                python_path: python_path.collect::<Result<_, _>>()?,
+            },
+            signature: self.signature,
+            executable: String::new(),
+            start_method: self.start_method,
+        };
+        // The executable's path, found later, has a page's worth of room beside it.
+        let limit = crate::wire::MAX_MESSAGE - 4096;
+        let packet = encode_message(ToServer::Setup(setup.clone()));
+        if packet.is_none_or(|packet| packet.len() > limit) {
+            return Err(ConfigError::TooLong { limit });
+        }
+        Ok(Config {
+            sizes,
+            setup,
+            spin: SPIN,
+            python: self.python,
+            worker: self.worker,
+            environment: self.environment,
+            compute_threads: self.compute_threads,
+            start_deadline: self.start_deadline,
+        })
+    }
+}
+
+fn within(what: &'static str, found: usize, min: u32, max: u32) -> Result<u32, ConfigError> {
+    match u32::try_from(found) {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        _ => Err(ConfigError::OutOfRange {
+            what,
+            found: found as u64,
+            min: min.into(),
+            max: max.into(),
+        }),
+    }
+}
+
+/// The folder as Python will see it: its workers may change their working directory.
+fn absolute(folder: &Path) -> Result<String, ConfigError> {
+    let not_text = || ConfigError::NotText {
+        what: "python_path",
+        found: folder.to_string_lossy().into_owned(),
+    };
+    let absolute = std::path::absolute(folder).map_err(|_| not_text())?;
+    let text = absolute.into_os_string().into_string().map_err(|_| not_text())?;
+    if text.contains('\0') { Err(not_text()) } else { Ok(text) }
+}
+
+/// A configuration that was checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) sizes: Sizes,
+    /// Complete but for the executable.
+    pub(crate) setup: Setup,
+    pub(crate) spin: Duration,
+    pub(crate) python: Option<PathBuf>,
+    pub(crate) worker: Option<PathBuf>,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) compute_threads: u32,
+    pub(crate) start_deadline: Duration,
+}

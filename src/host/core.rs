@@ -1,0 +1,384 @@
+//! What all threads of the host share: segment, book, ring, and the steps of a task's life.
+
+use parking_lot::Mutex;
+
+use super::answer::Answer;
+use super::book::{Book, Look};
+use crate::error::{RetrieveError, StartError, SubmitError, TaskError};
+use crate::key::{Generation, Key};
+use crate::ring::{self, Producer};
+use crate::shm::{Owner, PARKED, Phase, Segment, SegmentError, Sizes, Slot, State};
+use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sys::memory::{self, ForkWitness};
+use crate::sys::socket::Bell;
+use crate::sys::{cpus, futex};
+use crate::wire::{EncodeTo, Outcome, Signature, Task};
+
+/// What a thread of the host asks of the supervisor.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// End the engine: drain until the instant, then stop.
+    Shutdown(std::time::Instant),
+    /// The worker at this place, if known, has written what no worker writes.
+    Fault(Option<u16>),
+}
+
+/// The supervisor's letter box.
+pub(crate) struct Mailbox {
+    pub(crate) bell: Bell,
+    pub(crate) requests: Mutex<Vec<Request>>,
+    /// 1 while the supervisor sleeps without a time limit, because no task was outstanding.
+    pub(crate) asleep: AtomicU32,
+}
+
+impl Mailbox {
+    pub(crate) fn ask(&self, request: Request) {
+        self.requests.lock().push(request);
+        self.bell.ring();
+    }
+}
+
+/// The producer and the gate in front of it, under one lock: once the gate is closed, no task
+/// enters the ring any more.
+struct Entrance {
+    producer: Producer,
+    closed: Option<String>,
+}
+
+/// The engine's shared half. The segment goes when the last thread drops it.
+pub(crate) struct Core {
+    pub(crate) segment: Segment,
+    pub(crate) signature: Signature,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) book: Book,
+    entrance: Mutex<Entrance>,
+    witness: ForkWitness,
+    /// Host threads that spin for an answer now, and how many may.
+    pub(crate) spinners: AtomicU32,
+    pub(crate) max_spinners: u32,
+    pub(crate) spin: std::time::Duration,
+}
+
+impl Core {
+    pub(crate) fn new(
+        sizes: Sizes,
+        signature: Signature,
+        spin: std::time::Duration,
+    ) -> Result<Self, StartError> {
+        let system = |action| move |source| StartError::System { action, source };
+        // A thread that spins takes a CPU from the worker that it waits for, unless there is one
+        // to spare.
+        let cpus = u32::try_from(cpus::available()).unwrap_or(u32::MAX);
+        let spin = if cpus > 1 { spin } else { std::time::Duration::ZERO };
+        let spin_ns = u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX);
+        let segment = Segment::create(sizes, spin_ns).map_err(|error| match error {
+            SegmentError::NoRoom { needed, available, total } => {
+                StartError::NoSharedMemory { needed, available, total }
+            }
+            SegmentError::System { action, source } => StartError::System { action, source },
+        })?;
+        let random = memory::random_u64().map_err(system("draw a random number"))?;
+        Ok(Self {
+            segment,
+            signature,
+            mailbox: Mailbox {
+                bell: Bell::new().map_err(system("create an eventfd"))?,
+                requests: Mutex::new(Vec::new()),
+                asleep: AtomicU32::new(0),
+            },
+            book: Book::new(sizes.slots, Generation::starting_at(random)),
+            entrance: Mutex::new(Entrance { producer: Producer::default(), closed: None }),
+            witness: ForkWitness::new().map_err(system("map a page"))?,
+            spinners: AtomicU32::new(0),
+            max_spinners: cpus - 1,
+            spin,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn in_forked_child(&self) -> bool {
+        self.witness.in_forked_child()
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, key: Key) -> Option<Slot<'_>> {
+        self.segment.region().slot(key.index())
+    }
+
+    /// Accepts a task: checks it, writes it into a slot, pushes the slot, wakes a worker.
+    #[inline]
+    pub(crate) fn submit(&self, task: &Task<'_>) -> Result<Key, SubmitError> {
+        if self.in_forked_child() {
+            return Err(SubmitError::ForkedChild);
+        }
+        let needed = self.signature.check(task)?;
+        let room = self.segment.region().layout().sizes.slot_bytes as usize;
+        if needed > room {
+            return Err(SubmitError::TooLarge { needed, room });
+        }
+        let key = match self.book.take_free() {
+            Some(key) => key,
+            None => self.take_reclaimed()?,
+        };
+        if !self.fill(key, task, needed) {
+            // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
+            self.book.release(key);
+            return Err(SubmitError::TooLarge { needed, room });
+        }
+        self.push(key)?;
+        let region = self.segment.region();
+        ring::wake_one(region.workers(), futex::wake_one);
+        // Relaxed: ordered by the fence in `wake_one`, which pairs with the one the supervisor
+        // has between setting the word and counting the slots in use.
+        if self.mailbox.asleep.load(Ordering::Relaxed) == 1 {
+            self.mailbox.bell.ring();
+        }
+        Ok(key)
+    }
+
+    #[cold]
+    fn take_reclaimed(&self) -> Result<Key, SubmitError> {
+        self.reclaim();
+        self.book
+            .take_free()
+            .ok_or(SubmitError::Full { slots: self.segment.region().layout().sizes.slots })
+    }
+
+    /// FREE → FILLING → QUEUED, with the task in it.
+    #[inline]
+    fn fill(&self, key: Key, task: &Task<'_>, bytes: usize) -> bool {
+        let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) else {
+            return false;
+        };
+        // Relaxed: nobody acts on FILLING; it is there for whoever reads a dump. The slot is this
+        // thread's, because the book gave it out.
+        slot.words.state.store(State::of_host(Phase::Filling, generation).pack(), Ordering::Relaxed);
+        slot.words.waiter.store(0, Ordering::Relaxed);
+        // SAFETY: this thread owns the slot: the book gave it out, and the last worker that had
+        // it has handed it back or is dead.
+        let Some(mut writer) = (unsafe { slot.writer(bytes) }) else { return false };
+        if task.encode_to(&mut writer).is_err() {
+            return false;
+        }
+        // Release: pairs with the Acquire of the claim; also by way of the entry, pushed next.
+        slot.words.state.store(State::of_host(Phase::Queued, generation).pack(), Ordering::Release);
+        true
+    }
+
+    #[inline]
+    fn push(&self, key: Key) -> Result<(), SubmitError> {
+        let mut entrance = self.entrance.lock();
+        if let Some(reason) = &entrance.closed {
+            let reason = reason.clone();
+            drop(entrance);
+            self.free_slot(key);
+            return Err(SubmitError::Closed { reason });
+        }
+        // Before the push: a worker may be done, or dead, the moment the entry is visible.
+        self.book.accept(key);
+        entrance.producer.push(self.segment.region().ring(), key);
+        Ok(())
+    }
+
+    /// Pushes the key of a task that is QUEUED but has no entry any more.
+    pub(crate) fn push_again(&self, key: Key) {
+        self.entrance.lock().producer.push(self.segment.region().ring(), key);
+        ring::wake_one(self.segment.region().workers(), futex::wake_one);
+    }
+
+    /// The position behind the last entry.
+    pub(crate) fn tail(&self) -> u64 {
+        self.entrance.lock().producer.tail()
+    }
+
+    /// Takes no tasks any more, for this reason; the first reason stays.
+    pub(crate) fn close(&self, reason: &str) {
+        self.entrance.lock().closed.get_or_insert_with(|| reason.to_owned());
+    }
+
+    /// Gives a slot back that this thread has taken and no worker has (any more).
+    #[inline]
+    fn free_slot(&self, key: Key) {
+        if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+            // Relaxed: workers ignore the word until the slot is queued again, and the next
+            // thread that takes it is ordered by the lock of the free stack.
+            slot.words.state.store(State::of_host(Phase::Free, generation).pack(), Ordering::Relaxed);
+        }
+        self.book.release(key);
+    }
+
+    /// The state word, if it is one of this task.
+    #[inline]
+    fn state_of(&self, key: Key) -> Option<State> {
+        // Acquire: pairs with the Release of the worker's `complete`: length and payload are
+        // complete when it says DONE.
+        let word = self.slot(key)?.words.state.load(Ordering::Acquire);
+        State::unpack(word).filter(|state| Some(state.generation) == key.generation())
+    }
+
+    /// Whether `key` may have something to retrieve, or something wrong: whether waiting is over.
+    #[inline]
+    pub(crate) fn is_over(&self, key: Key) -> bool {
+        let with_workers = self.state_of(key).is_some_and(|state| {
+            matches!(state.phase, Phase::Queued | Phase::Running | Phase::Condemned)
+        });
+        !with_workers || self.book.look(key) != Look::Live
+    }
+
+    /// Takes the outcome of `key` if there is one; `false` if the task is still with the workers.
+    #[inline]
+    pub(crate) fn retrieve_into(
+        &self,
+        key: Key,
+        answer: &mut Answer,
+    ) -> Result<bool, RetrieveError> {
+        if self.in_forked_child() {
+            return Err(RetrieveError::ForkedChild);
+        }
+        if self.book.look(key) == Look::Live
+            && let Some(State { phase, owner, .. }) = self.state_of(key)
+        {
+            match phase {
+                Phase::Queued | Phase::Running | Phase::Condemned => return Ok(false),
+                Phase::Done if owner != Owner::HOST => return self.take(key, owner, answer),
+                _ => {}
+            }
+        }
+        self.retrieve_otherwise(key)
+    }
+
+    /// The cases in which there is no answer to take.
+    #[cold]
+    fn retrieve_otherwise(&self, key: Key) -> Result<bool, RetrieveError> {
+        // Looked at anew: the supervisor writes the book before the segment.
+        match self.book.look(key) {
+            Look::Unknown => Err(RetrieveError::Unknown { key }),
+            Look::Gone => Err(RetrieveError::AlreadyRetrieved { key }),
+            Look::Settled => Err(self.book.take_verdict(key).map_or(
+                RetrieveError::AlreadyRetrieved { key },
+                RetrieveError::Task,
+            )),
+            // The book says that the task lives, the segment says something else. Unless it has
+            // just been completed, only a broken worker writes that.
+            Look::Live => match self.state_of(key).map(|state| (state.phase, state.owner)) {
+                Some((Phase::Queued | Phase::Running | Phase::Condemned, _)) => Ok(false),
+                Some((Phase::Done, owner)) if owner != Owner::HOST => Ok(false),
+                _ => Err(self.fault(key, None, "its slot's state is none that a task can have")),
+            },
+        }
+    }
+
+    #[inline]
+    fn take(&self, key: Key, owner: Owner, answer: &mut Answer) -> Result<bool, RetrieveError> {
+        if !self.book.take_live(key) {
+            // Another thread was faster, or the supervisor.
+            return self.retrieve_otherwise(key);
+        }
+        let copied = self.slot(key).map(|slot| slot.copy_out(answer.payload()));
+        self.free_slot(key);
+        let outcome = match copied {
+            Some(Ok(())) => Outcome::decode(answer.payload()).ok(),
+            _ => None,
+        };
+        let error = match outcome {
+            Some(Outcome::Value(_)) => return Ok(true),
+            Some(Outcome::Python(error)) => TaskError::Python(error),
+            Some(Outcome::Refused(refusal)) => TaskError::Refused(refusal),
+            None => {
+                self.mailbox.ask(Request::Fault(owner.place()));
+                TaskError::Corrupt { detail: "its bytes are no outcome" }
+            }
+        };
+        answer.payload().clear();
+        Err(RetrieveError::Task(error))
+    }
+
+    /// Ends a live task whose slot holds what it cannot hold, and has the culprit replaced.
+    fn fault(&self, key: Key, place: Option<u16>, detail: &'static str) -> RetrieveError {
+        self.mailbox.ask(Request::Fault(place));
+        if self.book.take_live(key) {
+            self.free_slot(key);
+            RetrieveError::Task(TaskError::Corrupt { detail })
+        } else {
+            RetrieveError::AlreadyRetrieved { key }
+        }
+    }
+
+    /// Nobody will retrieve `key` any more. Cancels the task if no worker has it yet.
+    pub(crate) fn abandon(&self, key: Key) {
+        if self.in_forked_child() {
+            return;
+        }
+        match self.book.look(key) {
+            Look::Settled => drop(self.book.take_verdict(key)),
+            Look::Live if self.book.abandon(key) => {
+                if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+                    let queued = State::of_host(Phase::Queued, generation).pack();
+                    let cancelled = State::of_host(Phase::Cancelled, generation).pack();
+                    // Relaxed: nothing is handed over. Fails when a worker was faster; then the
+                    // task runs and its outcome is dropped.
+                    let _ = slot.words.state.compare_exchange(
+                        queued,
+                        cancelled,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    );
+                    wake_waiters(slot);
+                }
+                self.reclaim();
+            }
+            _ => {}
+        }
+    }
+
+    /// Frees abandoned slots that no worker has any more.
+    pub(crate) fn reclaim(&self) {
+        self.book.reclaim(|key| match self.state_of(key) {
+            Some(state) if state.phase == Phase::Done => {
+                if let Some(slot) = self.slot(key) {
+                    let free = State::of_host(Phase::Free, state.generation).pack();
+                    // Relaxed: as in `free_slot`.
+                    slot.words.state.store(free, Ordering::Relaxed);
+                }
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// Ends the task of `key` with a verdict and wakes who waits for it. For tasks that no living
+    /// worker has.
+    pub(crate) fn settle(&self, key: Key, verdict: TaskError) {
+        // The book first: who sees DONE(host) in the segment finds the verdict.
+        self.book.settle(key, verdict);
+        if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+            ring::settle(slot.words, generation);
+            wake_waiters(slot);
+        }
+    }
+
+    /// Ends every task that is not done: nobody is left to do it.
+    pub(crate) fn settle_all(&self) {
+        for index in 0..=u16::MAX {
+            let Some(slot) = self.segment.region().slot(index) else { break };
+            if let Some(key) = self.book.live_at(index) {
+                let done = self.state_of(key).is_some_and(|state| state.phase == Phase::Done);
+                if !done {
+                    self.settle(key, TaskError::Closed);
+                }
+            }
+            wake_waiters(slot);
+        }
+    }
+}
+
+/// Wakes the threads that sleep until this slot's task is over.
+pub(crate) fn wake_waiters(slot: Slot<'_>) {
+    // SeqCst: pairs with the fence in `host::wait`, as in `peer::serve`.
+    fence(Ordering::SeqCst);
+    // Relaxed: ordered by the fence.
+    if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
+        slot.words.waiter.store(0, Ordering::Relaxed);
+        futex::wake_all(&slot.words.waiter);
+    }
+}

@@ -1,0 +1,240 @@
+//! The handle that users hold.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::answer::Answer;
+use super::builder::Builder;
+use super::core::{Core, Request};
+use super::double;
+use super::supervisor::Shared;
+use super::ticket::{AsKey, Ticket};
+use super::wait::Deadline;
+use crate::error::{CallError, RetrieveError, SubmitError, WaitError};
+use crate::key::Key;
+use crate::wire::{Signature, Task};
+
+/// How long an engine that is dropped without [`Engine::shutdown`] lets tasks run on.
+const DROP_PATIENCE: Duration = Duration::ZERO;
+
+/// The furthest deadline that is taken seriously.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A model in worker processes, ready to be called from any thread.
+///
+/// [`submit`](Engine::submit) and [`retrieve`](Engine::retrieve) never block;
+/// [`wait`](Engine::wait) and [`call`](Engine::call) do. Share an engine between threads by
+/// reference or in an [`Arc`]. Any number of engines can live in one process.
+///
+/// Dropping it ends it: running tasks get 0.4 s to finish, then the workers are killed. Call
+/// [`shutdown`](Engine::shutdown) first to drain. An engine belongs to the process that started
+/// it: in a forked child every call is an error, and drop does nothing.
+pub struct Engine {
+    core: Arc<Core>,
+    backend: Backend,
+}
+
+/// Who is at the other end of the ring.
+pub(crate) enum Backend {
+    Processes { thread: Mutex<Option<JoinHandle<()>>>, shared: Arc<Shared>, report: StartReport },
+    Threads(Mutex<Vec<JoinHandle<()>>>),
+}
+
+/// How the workers came to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartReport {
+    /// The worker binary.
+    pub worker: PathBuf,
+    /// The interpreter whose environment the workers have; `None` for a worker without Python.
+    pub python: Option<PathBuf>,
+    /// Whether workers are forked; otherwise each one starts from scratch and imports the model
+    /// itself.
+    pub forked: bool,
+    /// Threads of the fork server after the import, the main one included.
+    pub import_threads: u32,
+    /// The module that likely started them.
+    pub suspect: Option<String>,
+}
+
+/// How a shutdown went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Every accepted task was done before the deadline.
+    pub drained: bool,
+    /// Workers that had to be killed.
+    pub killed: usize,
+}
+
+impl Engine {
+    /// Starts to configure an engine for `"module:Class"` or `"module:function"`.
+    pub fn builder(model: impl Into<String>) -> Builder {
+        Builder::new(model.into())
+    }
+
+    pub(crate) fn new(core: Arc<Core>, backend: Backend) -> Self {
+        Self { core, backend }
+    }
+
+    /// Accepts a task. Never blocks, makes no system call unless a worker sleeps.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] when all slots are taken: try again later. Otherwise the task cannot
+    /// be accepted, now or ever; see [`SubmitError`].
+    #[inline]
+    pub fn submit(&self, task: &Task<'_>) -> Result<Ticket<'_>, SubmitError> {
+        self.core.submit(task).map(|key| Ticket::new(self, key))
+    }
+
+    /// Takes the answer of a task; `Ok(None)` while it is not done. Never blocks.
+    ///
+    /// An answer can be taken once. An error other than [`RetrieveError::ForkedChild`] ends the
+    /// task too.
+    ///
+    /// # Errors
+    /// Why there is no answer and will be none; see [`RetrieveError`].
+    #[inline]
+    pub fn retrieve(&self, task: impl AsKey) -> Result<Option<Answer>, RetrieveError> {
+        let mut answer = Answer::new();
+        Ok(self.core.retrieve_into(task.as_key(), &mut answer)?.then_some(answer))
+    }
+
+    /// What [`retrieve`](Engine::retrieve) does, into an answer whose memory is used again.
+    /// `false` while the task is not done; the answer is unchanged then.
+    ///
+    /// # Errors
+    /// As for [`retrieve`](Engine::retrieve); the answer is empty then.
+    #[inline]
+    pub fn retrieve_into(
+        &self,
+        task: impl AsKey,
+        answer: &mut Answer,
+    ) -> Result<bool, RetrieveError> {
+        self.core.retrieve_into(task.as_key(), answer)
+    }
+
+    /// Waits for the answer of a task.
+    ///
+    /// A ticket given by value is used up: if the deadline passes, the task is abandoned. Give a
+    /// reference, or a key, to be able to try again.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] after the deadline; otherwise as for
+    /// [`retrieve`](Engine::retrieve).
+    #[inline]
+    pub fn wait(
+        &self,
+        task: impl AsKey,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Answer, WaitError> {
+        self.core.wait(task.as_key(), deadline.into())
+    }
+
+    /// Submits a task and waits for its answer. After the deadline the task is abandoned.
+    ///
+    /// # Errors
+    /// As for [`submit`](Engine::submit) and [`wait`](Engine::wait).
+    #[inline]
+    pub fn call(
+        &self,
+        task: &Task<'_>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Answer, CallError> {
+        let ticket = self.submit(task)?;
+        Ok(self.wait(ticket, deadline)?)
+    }
+
+    pub(crate) fn abandon(&self, key: Key) {
+        self.core.abandon(key);
+    }
+
+    /// The signature that tasks are held against.
+    pub fn signature(&self) -> &Signature {
+        &self.core.signature
+    }
+
+    /// How many workers the engine has when it is whole.
+    pub fn workers(&self) -> usize {
+        self.core.segment.region().layout().sizes.workers as usize
+    }
+
+    /// How many tasks the engine holds at once.
+    pub fn slots(&self) -> usize {
+        self.core.segment.region().layout().sizes.slots as usize
+    }
+
+    /// The largest encoded task or answer, in bytes.
+    pub fn slot_bytes(&self) -> usize {
+        self.core.segment.region().layout().sizes.slot_bytes as usize
+    }
+
+    /// Slots that hold a task or an answer that was not retrieved, at this moment.
+    pub fn in_use(&self) -> usize {
+        self.core.book.in_use()
+    }
+
+    /// The process ids of the workers that serve at this moment; none for a test double.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        match &self.backend {
+            Backend::Processes { shared, .. } => shared.pids.lock().clone(),
+            Backend::Threads(_) => Vec::new(),
+        }
+    }
+
+    /// How the workers came to be; `None` for a test double.
+    pub fn start_report(&self) -> Option<&StartReport> {
+        match &self.backend {
+            Backend::Processes { report, .. } => Some(report),
+            Backend::Threads(_) => None,
+        }
+    }
+
+    /// Ends the engine: takes no more tasks, waits for those accepted until the deadline, then
+    /// gives running ones 0.4 s more, then kills. Tasks without an outcome end with
+    /// [`TaskError::Closed`](crate::error::TaskError::Closed). Answers stay to be retrieved.
+    ///
+    /// Returns within the deadline plus a second. A second call returns at once, or waits for the
+    /// first.
+    pub fn shutdown(&self, deadline: impl Into<Deadline>) -> Shutdown {
+        let unasked = Shutdown { drained: true, killed: 0 };
+        if self.core.in_forked_child() {
+            return unasked;
+        }
+        let deadline = deadline.into().instant().unwrap_or_else(|| Instant::now() + FAR);
+        match &self.backend {
+            Backend::Processes { thread, shared, .. } => {
+                let mut thread = thread.lock();
+                if let Some(thread) = thread.take() {
+                    self.core.mailbox.ask(Request::Shutdown(deadline));
+                    let _ = thread.join();
+                }
+                shared.shutdown.lock().unwrap_or(unasked)
+            }
+            Backend::Threads(threads) => {
+                let mut threads = threads.lock();
+                double::end(&self.core, std::mem::take(&mut *threads), deadline)
+            }
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shutdown(DROP_PATIENCE);
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("workers", &self.workers())
+            .field("slots", &self.slots())
+            .field("in_use", &self.in_use())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,20 @@
+//! The service's half: the engine and everything that it owns.
+
+mod answer;
+mod book;
+mod builder;
+mod core;
+mod discover;
+mod double;
+mod engine;
+mod launch;
+mod supervisor;
+mod ticket;
+mod wait;
+
+pub use crate::key::Key;
+pub use answer::Answer;
+pub use builder::Builder;
+pub use engine::{Engine, Shutdown, StartReport};
+pub use ticket::{AsKey, Ticket};
+pub use wait::Deadline;

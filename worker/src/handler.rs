@@ -1,0 +1,85 @@
+//! A worker's model: the hot path from task bytes to answer bytes.
+
+use std::marker::PhantomData;
+
+use nearcall::peer::{AnswerBuf, Handler, Refusal};
+use pyo3::prelude::*;
+
+use crate::arguments::{Arguments, Unreadable};
+use crate::interpreter::{self, ThreadState};
+use crate::{answer, exception};
+
+/// A model that was constructed and initialised.
+///
+/// # Invariants
+/// The thread that has it is attached (see [`interpreter`]); the marker keeps it there.
+pub(crate) struct PythonModel {
+    callable: Py<PyAny>,
+    arguments: Arguments,
+    finalize: Option<Py<PyAny>>,
+    thread: ThreadState,
+    _stays_on_its_thread: PhantomData<*const ()>,
+}
+
+impl PythonModel {
+    /// A model that answers by calling `callable` with `arguments`.
+    ///
+    /// The token must be that of the thread that started the interpreter.
+    pub(crate) fn new(
+        callable: Bound<'_, PyAny>,
+        arguments: Arguments,
+        finalize: Option<Bound<'_, PyAny>>,
+    ) -> Self {
+        Self {
+            thread: ThreadState::current(callable.py()),
+            callable: callable.unbind(),
+            arguments,
+            finalize: finalize.map(Bound::unbind),
+            _stays_on_its_thread: PhantomData,
+        }
+    }
+}
+
+impl Handler for PythonModel {
+    fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
+        // SAFETY: the type's invariant. The token does not leave this call.
+        let py = unsafe { Python::assume_attached() };
+        let result = match self.arguments.place(py, task) {
+            Ok(arguments) => arguments.call(&self.callable),
+            Err(Unreadable::Malformed) => return answer.refuse(Refusal::MalformedTask),
+            Err(Unreadable::Raised) => None,
+        };
+        match result {
+            Some(result) => answer::write(&result, answer),
+            None => raised(answer),
+        }
+    }
+
+    fn alone(&mut self) -> bool {
+        // SAFETY: the type's invariant.
+        unsafe { self.thread.is_alone() }
+    }
+
+    fn while_detached(&mut self, wait: &mut dyn FnMut()) {
+        // SAFETY: the type's invariant; the serve loop's waits know no Python.
+        unsafe { interpreter::detached(wait) };
+    }
+
+    fn finalize(self) {
+        Python::attach(|py| {
+            if let Some(finalize) = &self.finalize
+                && let Err(error) = finalize.call0(py)
+            {
+                exception::print(py, "finalize()", &error);
+            }
+            interpreter::wind_down(py);
+            drop(self);
+        });
+    }
+}
+
+/// Turns the exception that is set into the answer.
+#[cold]
+fn raised(answer: &mut AnswerBuf) {
+    Python::attach(|py| answer.python_error(exception::describe(py, &PyErr::fetch(py))));
+}

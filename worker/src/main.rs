@@ -1,0 +1,66 @@
+//! `nearcall-worker`: the fork server and the workers of `nearcall`, with CPython in them.
+//!
+//! # Layout
+//! - `interpreter`: CPython's life: start, forks, end; who holds the GIL when
+//! - `runtime`: the fork server's side, called by `nearcall::peer`
+//! - `model`: finds what `module:callable` names and makes it ready in a worker
+//! - `signature`: whether it can be called with the keywords that the host declared
+//! - `handler`: a worker's side: one task after another
+//! - `arguments`: task bytes to Python objects
+//! - `answer`: Python objects to answer bytes
+//! - `exception`: Python exceptions to errors for the host
+//! - `threads`: which import has started threads
+//!
+//! Everything else (arguments, control socket, forking, the ring) is in `nearcall::peer`, which
+//! knows no Python.
+//!
+//! # The model protocol
+//! A model is named `module:callable`; dots in `callable` reach into classes and objects.
+//!
+//! **A class** is constructed in each worker, without arguments. Then its `initialize(**kwargs)`
+//! is called if it has one, with the keyword arguments configured. Each task is a call of the
+//! method configured, or of the instance itself (`__call__`) if none is. When a worker ends in
+//! order, its `finalize()` is called if it has one. These methods are looked up on the class.
+//!
+//! **Anything else that can be called** is called as it is, or its attribute if a method is
+//! configured. It takes no initial keyword arguments.
+//!
+//! **Preload.** After the import, once, before any worker exists, a class's `preload()` is called
+//! (a classmethod or staticmethod), or else the module's function of that name. What it loads,
+//! all workers share.
+//!
+//! **Calls** are by keyword: the names of the signature, always all of them. The arguments are
+//! `bool`, `int`, `float`, `str` and lists of these, made anew for each call.
+//!
+//! **Answers** are None, `bool`, `int` of at most 64 bits, `float`, `str`, `bytes`, and lists,
+//! tuples and dicts with `str` keys of these, in 64 containers at most. Subclasses count as what
+//! they inherit from. Anything else is an error that names the type and where it stood.
+//!
+//! **Exceptions**, `SystemExit` and `KeyboardInterrupt` included, end the task or the start,
+//! never the process.
+//!
+//! **Forks.** What the import and `preload` leave is copied into each worker: modules and objects
+//! are fine; threads, connections and CUDA contexts are not, and belong into `initialize`. The
+//! global generators of `random` and of `numpy.random` are seeded anew in each worker; other
+//! generators made before the fork draw the same numbers in all. Exit functions registered before
+//! the fork do not run in workers.
+
+mod answer;
+mod arguments;
+mod exception;
+mod handler;
+mod interpreter;
+mod model;
+mod runtime;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod threads;
+
+use std::process::ExitCode;
+
+use crate::runtime::PythonRuntime;
+
+fn main() -> ExitCode {
+    nearcall::peer::run(Some(&interpreter::language()), PythonRuntime::new)
+}

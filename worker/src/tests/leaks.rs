@@ -1,0 +1,110 @@
+//! Nothing is kept of a call: neither of one that ends well nor of one that does not.
+
+use super::*;
+
+/// Live blocks of Python's allocator: grows by one for each object that is not given back.
+fn blocks() -> i64 {
+    Python::attach(|py| {
+        py.import("gc").unwrap().call_method0("collect").unwrap();
+        let sys = py.import("sys").unwrap();
+        sys.call_method0("getallocatedblocks").unwrap().extract().unwrap()
+    })
+}
+
+/// Repeats something; what it keeps must be far less than one block each time.
+#[track_caller]
+fn assert_keeps_nothing(what: &str, mut step: impl FnMut()) {
+    const TIMES: i64 = 20_000;
+    // Caches fill at first.
+    (0..200).for_each(|_| step());
+    let before = blocks();
+    (0..TIMES).for_each(|_| step());
+    let kept = blocks() - before;
+    assert!(kept < TIMES / 20, "{what}: {kept} blocks kept by {TIMES} calls");
+}
+
+const SOURCE: &str = "
+cyclic = []
+cyclic.append(cyclic)
+def f(what, floats, strs):
+    if what == 'raise': raise ValueError(strs)
+    return {
+        'fine': [len(floats), 10.5, 'text', b'bytes', ('a', {'k': 2**40})],
+        'type': [strs, {'k': object()}],
+        'wide': (floats, 2**70),
+        'text': [strs, '\\udc80'],
+        'key': {1: strs},
+        'key text': {'\\udc80': strs},
+        'cyclic': cyclic,
+    }[what]
+";
+
+fn signature() -> Signature {
+    Signature::new().str("what").floats("floats", ..).strs("strs", ..)
+}
+
+#[test]
+fn no_call_keeps_anything_however_it_ends() {
+    on_python(|| {
+        let mut model = case(SOURCE, "f").signature(signature()).start().unwrap();
+        let mut answer = AnswerBuf::new(4096);
+        for what in ["fine", "type", "wide", "text", "key", "key text", "cyclic", "raise"] {
+            let bytes = task((what, vec![1e300, 2.5, 0.1], vec!["one", "ä", ""]));
+            assert_keeps_nothing(what, || model.handle(&bytes, &mut answer));
+        }
+    });
+}
+
+#[test]
+fn a_task_that_cannot_be_read_keeps_nothing() {
+    on_python(|| {
+        let mut model = case(SOURCE, "f").signature(signature()).start().unwrap();
+        let mut answer = AnswerBuf::new(4096);
+        let mut bytes = task(("fine", vec![1e300, 2.5, 0.1], vec!["one", "two", "three"]));
+        bytes.pop();
+        assert_keeps_nothing("cut", || model.handle(&bytes, &mut answer));
+        bytes.extend(b"e!");
+        assert_keeps_nothing("longer", || model.handle(&bytes, &mut answer));
+    });
+}
+
+#[test]
+fn the_arguments_die_with_the_call() {
+    on_python(|| {
+        let source = "
+import sys
+class Engine:
+    def __call__(self, words):
+        # The list is held by the caller, by the parameter, and by getrefcount's own.
+        return sys.getrefcount(words)
+";
+        let signature = Signature::new().strs("words", ..);
+        let mut model = case(source, "Engine").signature(signature).start().unwrap();
+        let Value::Int(count) = value(&mut model, &task(vec!["a"])) else { panic!() };
+        assert!(count <= 3, "{count} references");
+    });
+}
+
+#[test]
+fn a_model_that_is_dropped_frees_its_instance() {
+    on_python(|| {
+        let source = "
+alive = 0
+class Engine:
+    def __init__(self):
+        global alive
+        alive += 1
+    def __del__(self):
+        global alive
+        alive -= 1
+    def __call__(self):
+        return alive
+";
+        let (mut runtime, _) = case(source, "Engine").import().unwrap();
+        for _ in 0..3 {
+            let mut model = runtime.instantiate().unwrap();
+            assert_eq!(value(&mut model, &[]), Value::Int(1));
+            Python::attach(|_| drop(model));
+        }
+    });
+}
