@@ -139,6 +139,10 @@ impl Core {
     #[cold]
     fn take_reclaimed(&self) -> Result<Key, SubmitError> {
         self.reclaim();
+        // Closed comes before full: trying again later is no use then.
+        if let Some(reason) = &self.entrance.lock().closed {
+            return Err(SubmitError::Closed { reason: reason.clone() });
+        }
         self.book
             .take_free()
             .ok_or(SubmitError::Full { slots: self.segment.region().layout().sizes.slots })

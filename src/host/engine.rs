@@ -175,6 +175,9 @@ impl Engine {
 
     /// Slots that hold a task or an answer that was not retrieved, at this moment.
     pub fn in_use(&self) -> usize {
+        if !self.core.in_forked_child() {
+            self.core.reclaim();
+        }
         self.core.book.in_use()
     }
 

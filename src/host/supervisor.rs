@@ -110,8 +110,8 @@ struct Place {
 enum WorkerLife {
     /// Nobody; a worker is asked for once the time has come.
     Vacant { not_before: Instant },
-    /// Asked for.
-    Requested,
+    /// Asked for. A worker may say that it is ready before the server says that it exists.
+    Requested { ready: bool },
     /// A process that does not serve yet.
     Starting { process: Process },
     /// A worker.
@@ -123,7 +123,7 @@ enum WorkerLife {
 impl Place {
     fn process(&self) -> Option<&Process> {
         match &self.worker {
-            WorkerLife::Vacant { .. } | WorkerLife::Requested => None,
+            WorkerLife::Vacant { .. } | WorkerLife::Requested { .. } => None,
             WorkerLife::Starting { process }
             | WorkerLife::Serving { process, .. }
             | WorkerLife::Ended { process, .. } => Some(process),
@@ -155,6 +155,16 @@ impl Stage {
     }
 }
 
+/// Whether the engine ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// Tasks that were accepted are still done.
+    Draining,
+    /// Nothing new is begun.
+    Stopping,
+}
+
 /// What the audits have seen.
 #[derive(Default)]
 struct Audit {
@@ -179,7 +189,7 @@ struct Supervisor {
     /// The first thing that went wrong during the start.
     trouble: Option<StartError>,
     report: StartReport,
-    ending: bool,
+    ending: Ending,
     next_tick: Option<Instant>,
     audit: Audit,
     buffer: Vec<u8>,
@@ -207,7 +217,7 @@ impl Supervisor {
             stage: Stage::Connecting,
             trouble: None,
             report: StartReport::default(),
-            ending: false,
+            ending: Ending::No,
             next_tick: None,
             audit: Audit::default(),
             buffer: Vec::new(),
@@ -296,7 +306,7 @@ impl Supervisor {
     /// Does what the state of things asks for: a server, workers, the settling of the dead.
     fn act(&mut self) {
         let now = Instant::now();
-        if self.server.is_none() && !self.ending && now >= self.server_not_before {
+        if self.server.is_none() && self.wants_workers() && now >= self.server_not_before {
             self.start_server(now);
         }
         for index in 0..self.places.len() {
@@ -315,11 +325,16 @@ impl Supervisor {
         }
     }
 
-    /// Not at the end, unless tasks wait that nobody else will do.
+    /// While draining only if tasks wait that nobody else will do.
     fn wants_workers(&self) -> bool {
-        !self.ending
-            || (ring::pending(self.core.segment.region().ring())
-                && !self.places.iter().any(Place::is_serving))
+        match self.ending {
+            Ending::No => true,
+            Ending::Draining => {
+                ring::pending(self.core.segment.region().ring())
+                    && !self.places.iter().any(Place::is_serving)
+            }
+            Ending::Stopping => false,
+        }
     }
 
     fn server_is_ready(&self) -> bool {
@@ -353,7 +368,7 @@ impl Supervisor {
             return;
         };
         place.incarnation += 1;
-        place.worker = WorkerLife::Requested;
+        place.worker = WorkerLife::Requested { ready: false };
         let message = ToServer::Spawn { worker, incarnation: place.incarnation };
         if let Some(words) = self.core.segment.region().workers().get(index) {
             ring::clear_worker(words);
@@ -474,7 +489,13 @@ impl Supervisor {
                 let Some(pidfd) = descriptor else { return };
                 let process = Process { pid, pidfd };
                 match self.place(worker, incarnation) {
-                    Some((_, place)) => place.worker = WorkerLife::Starting { process },
+                    Some((_, place)) => {
+                        let ready = matches!(place.worker, WorkerLife::Requested { ready: true });
+                        place.worker = WorkerLife::Starting { process };
+                        if ready {
+                            self.note_ready(worker, incarnation, now);
+                        }
+                    }
                     None => process.kill(),
                 }
             }
@@ -511,11 +532,12 @@ impl Supervisor {
     }
 
     fn note_ready(&mut self, worker: u16, incarnation: u32, now: Instant) {
-        let ending = self.ending;
+        let ending = self.ending != Ending::No;
         let Some((index, place)) = self.place(worker, incarnation) else { return };
-        let life = std::mem::replace(&mut place.worker, WorkerLife::Requested);
+        let life = std::mem::replace(&mut place.worker, WorkerLife::Requested { ready: true });
         place.worker = match life {
             WorkerLife::Starting { process } => WorkerLife::Serving { process, since: now },
+            WorkerLife::Requested { .. } => WorkerLife::Requested { ready: true },
             other => other,
         };
         if ending {
@@ -536,7 +558,7 @@ impl Supervisor {
     /// The kernel says that a worker has ended. How it did, the server will say.
     fn note_end(&mut self, index: usize, now: Instant) {
         let Some(place) = self.places.get_mut(index) else { return };
-        let life = std::mem::replace(&mut place.worker, WorkerLife::Requested);
+        let life = std::mem::replace(&mut place.worker, WorkerLife::Requested { ready: false });
         place.worker = match life {
             WorkerLife::Starting { process } => {
                 WorkerLife::Ended { process, noticed: now, served: None }
@@ -552,7 +574,7 @@ impl Supervisor {
     /// Settles what a worker that has ended leaves behind, and makes its place free.
     fn bury(&mut self, index: usize, exit: Exit, now: Instant) {
         self.note_end(index, now);
-        let (stage, ending) = (self.stage, self.ending);
+        let (stage, ending) = (self.stage, self.ending != Ending::No);
         let Some(place) = self.places.get_mut(index) else { return };
         let life =
             std::mem::replace(&mut place.worker, WorkerLife::Vacant { not_before: now });
@@ -608,8 +630,8 @@ impl Supervisor {
         let pid = server.pid();
         drop(server);
         let stage = self.stage;
-        if !self.ending {
-            self.back_off_server(now);
+        self.back_off_server(now);
+        if self.ending == Ending::No {
             tracing::error!(pid, "the fork server has ended");
         }
         let deadline = now + KILL_PATIENCE;
@@ -777,11 +799,12 @@ impl Supervisor {
     /// From serving to nothing: drain until the deadline, then stop, then kill.
     fn bring_down(&mut self, deadline: Instant) -> Shutdown {
         self.core.close("it was shut down");
-        self.ending = true;
         let mut report = Shutdown { drained: true, killed: 0 };
         for (order, until) in
             [(Order::Drain, deadline), (Order::Stop, deadline.max(Instant::now()) + STOP_PATIENCE)]
         {
+            self.ending =
+                if order == Order::Drain { Ending::Draining } else { Ending::Stopping };
             for index in 0..self.places.len() {
                 self.order(index, order);
             }
@@ -808,7 +831,7 @@ impl Supervisor {
 
     /// Ends the server and all workers, in whatever state they are.
     fn kill_everything(&mut self) {
-        self.ending = true;
+        self.ending = Ending::Stopping;
         self.core.close("it was shut down");
         for place in &self.places {
             if let Some(process) = place.process() {

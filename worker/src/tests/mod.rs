@@ -234,3 +234,4 @@ fn exception(model: &mut PythonModel, task: &[u8]) -> PythonError {
         other => panic!("{other:?}"),
     }
 }
+mod zz_bench;
