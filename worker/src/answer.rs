@@ -33,7 +33,7 @@ fn value<'py>(object: &Bound<'py, PyAny>, depth: usize, answer: &mut AnswerBuf) 
             Ok(value) => answer.int(value),
             Err(_) => return fail(object, Problem::Wide),
         }
-    } else if let Ok(value) = object.cast::<PyFloat>() {
+    } else if let Ok(value) = object.cast_exact::<PyFloat>() {
         answer.float(value.value());
     } else if let Ok(value) = object.cast::<PyString>() {
         match value.to_str() {
@@ -48,6 +48,9 @@ fn value<'py>(object: &Bound<'py, PyAny>, depth: usize, answer: &mut AnswerBuf) 
         dict(items, enter(object, depth)?, answer)?;
     } else if let Ok(value) = object.cast::<PyBytes>() {
         answer.bytes(value.as_bytes());
+    } else if let Ok(value) = object.cast::<PyFloat>() {
+        // Last, because types have no flag for it as for the others: its subclasses are searched.
+        answer.float(value.value());
     } else {
         return fail(object, Problem::Type);
     }
