@@ -427,11 +427,12 @@ impl Supervisor {
             }
         }
         let now = Instant::now();
-        for index in workers {
-            self.note_end(index, now);
-        }
+        // The socket before the ends: it may hold what a worker said last.
         if control {
             self.hear_all(now);
+        }
+        for index in workers {
+            self.note_end(index, now);
         }
         if server {
             // The socket first: it may hold what the server said last.
@@ -576,11 +577,13 @@ impl Supervisor {
         self.note_end(index, now);
         let (stage, ending) = (self.stage, self.ending != Ending::No);
         let Some(place) = self.places.get_mut(index) else { return };
-        let life =
-            std::mem::replace(&mut place.worker, WorkerLife::Vacant { not_before: now });
-        let WorkerLife::Ended { process, served, .. } = life else {
-            // Requested, and never heard of.
-            return;
+        let vacant = WorkerLife::Vacant { not_before: now };
+        let (process, served) = match std::mem::replace(&mut place.worker, vacant) {
+            WorkerLife::Ended { process, served, .. } => (process, served),
+            // Waits for its time already.
+            life @ WorkerLife::Vacant { .. } => return place.worker = life,
+            // Asked for, and never heard of.
+            _ => return,
         };
         let long_lived = served.is_some_and(|since| now.duration_since(since) >= SHORT_LIFE);
         place.failures = if long_lived || ending { 0 } else { place.failures + 1 };
