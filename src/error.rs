@@ -212,7 +212,9 @@ pub enum StartError {
         exit: Exit,
     },
     /// The start took longer than its deadline.
-    #[error("the start was not done after {deadline:?}: still {stage}; raise start_deadline if it needs longer")]
+    #[error(
+        "the start was not done after {deadline:?}: still {stage}; raise start_deadline if it needs longer"
+    )]
     TimedOut {
         /// The deadline.
         deadline: Duration,

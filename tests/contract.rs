@@ -3,6 +3,8 @@
 //! Each runs over worker processes (without Python) and over the test double, which promise the
 //! same.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -459,7 +461,10 @@ fn a_thread_that_waits_is_told_when_the_engine_is_closed() {
         let engine = bench.builder("sleep").signature(one_int()).workers(1).start().unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| engine.call(&Task::new().int(60_000), Deadline::NEVER));
-            wait_until("submitted", || if engine.in_use() == 1 { Ok(()) } else { Err(String::new()) });
+            wait_until(
+                "submitted",
+                || if engine.in_use() == 1 { Ok(()) } else { Err(String::new()) },
+            );
             engine.shutdown(Duration::ZERO);
             let error = waiting.join().unwrap().unwrap_err();
             assert!(matches!(error, CallError::Wait(WaitError::Retrieve(RetrieveError::Task(_)))));

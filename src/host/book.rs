@@ -145,9 +145,8 @@ impl Book {
 
     #[cold]
     fn look_back(&self, current: u64, asked: Generation) -> Look {
-        let since_origin = |number: u64| {
-            number.wrapping_sub(self.origin.get()) & ((1 << Generation::BITS) - 1)
-        };
+        let since_origin =
+            |number: u64| number.wrapping_sub(self.origin.get()) & ((1 << Generation::BITS) - 1);
         let (asked, current) = (since_origin(asked.get()), since_origin(current));
         if (1..=current).contains(&asked) { Look::Gone } else { Look::Unknown }
     }

@@ -156,7 +156,9 @@ impl Core {
         };
         // Relaxed: nobody acts on FILLING; it is there for whoever reads a dump. The slot is this
         // thread's, because the book gave it out.
-        slot.words.state.store(State::of_host(Phase::Filling, generation).pack(), Ordering::Relaxed);
+        slot.words
+            .state
+            .store(State::of_host(Phase::Filling, generation).pack(), Ordering::Relaxed);
         slot.words.waiter.store(0, Ordering::Relaxed);
         // SAFETY: this thread owns the slot: the book gave it out, and the last worker that had
         // it has handed it back or is dead.
@@ -206,7 +208,9 @@ impl Core {
         if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
             // Relaxed: workers ignore the word until the slot is queued again, and the next
             // thread that takes it is ordered by the lock of the free stack.
-            slot.words.state.store(State::of_host(Phase::Free, generation).pack(), Ordering::Relaxed);
+            slot.words
+                .state
+                .store(State::of_host(Phase::Free, generation).pack(), Ordering::Relaxed);
         }
         self.book.release(key);
     }
@@ -258,10 +262,10 @@ impl Core {
         match self.book.look(key) {
             Look::Unknown => Err(RetrieveError::Unknown { key }),
             Look::Gone => Err(RetrieveError::AlreadyRetrieved { key }),
-            Look::Settled => Err(self.book.take_verdict(key).map_or(
-                RetrieveError::AlreadyRetrieved { key },
-                RetrieveError::Task,
-            )),
+            Look::Settled => Err(self
+                .book
+                .take_verdict(key)
+                .map_or(RetrieveError::AlreadyRetrieved { key }, RetrieveError::Task)),
             // The book says that the task lives, the segment says something else. Unless it has
             // just been completed, only a broken worker writes that.
             Look::Live => match self.state_of(key).map(|state| (state.phase, state.owner)) {

@@ -65,7 +65,9 @@ fn find_worker(given: Option<&Path>) -> Result<PathBuf, StartError> {
     } else {
         std::env::current_exe()
             .ok()
-            .and_then(|executable| check(executable.with_file_name(WORKER), "beside the executable"))
+            .and_then(|executable| {
+                check(executable.with_file_name(WORKER), "beside the executable")
+            })
             .or_else(|| {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 let found = std::env::split_paths(&path)
@@ -85,8 +87,7 @@ fn is_executable(path: &Path) -> bool {
 }
 
 fn ask_worker(worker: &Path, deadline: Instant) -> Result<Version, StartError> {
-    let unusable =
-        |reason| StartError::WorkerUnusable { worker: worker.to_owned(), reason };
+    let unusable = |reason| StartError::WorkerUnusable { worker: worker.to_owned(), reason };
     let mut command = Command::new(worker);
     command.args(["--version", "--json"]);
     let output = run(command, deadline).map_err(unusable)?;
@@ -155,8 +156,7 @@ struct PythonAnswer {
 fn ask_python(python: &Path, deadline: Instant) -> Result<PythonAnswer, StartError> {
     const QUESTION: &str = "import json, sys; print(json.dumps({'major': sys.version_info[0], \
                             'minor': sys.version_info[1], 'executable': sys.executable}))";
-    let unusable =
-        |reason| StartError::PythonUnusable { python: python.to_owned(), reason };
+    let unusable = |reason| StartError::PythonUnusable { python: python.to_owned(), reason };
     let mut command = Command::new(python);
     command.args([OsString::from("-S"), "-c".into(), QUESTION.into()]);
     let output = run(command, deadline).map_err(unusable)?;

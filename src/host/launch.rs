@@ -74,8 +74,8 @@ impl Server {
 
     /// Says something; fails when the server is gone or does not listen.
     pub(crate) fn tell(&self, message: &ToServer) -> io::Result<()> {
-        let packet = encode_message(message)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let packet =
+            encode_message(message).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         socket::send(self.control.as_fd(), &packet, None, Instant::now() + SEND_PATIENCE)
     }
 

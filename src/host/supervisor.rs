@@ -416,8 +416,12 @@ impl Supervisor {
             let bell = ready.next().unwrap_or(false);
             let control = server.is_some() && ready.next().unwrap_or(false);
             let ended = process.is_some() && ready.next().unwrap_or(false);
-            let workers: Vec<usize> =
-                serving.into_iter().zip(ready).filter(|(_, ended)| *ended).map(|(i, _)| i).collect();
+            let workers: Vec<usize> = serving
+                .into_iter()
+                .zip(ready)
+                .filter(|(_, ended)| *ended)
+                .map(|(i, _)| i)
+                .collect();
             (bell, control, ended, workers)
         };
         if bell {
@@ -725,7 +729,10 @@ impl Supervisor {
             self.audit.ticks_without_progress = 0;
             for index in idle {
                 if let Some(process) = self.places.get(index).and_then(Place::process) {
-                    tracing::error!(pid = process.pid, "an idle worker takes no task: replacing it");
+                    tracing::error!(
+                        pid = process.pid,
+                        "an idle worker takes no task: replacing it"
+                    );
                     process.kill();
                 }
             }
@@ -794,9 +801,9 @@ impl Supervisor {
     }
 
     fn is_deserted(&self) -> bool {
-        self.places.iter().all(|place| {
-            matches!(place.worker, WorkerLife::Vacant { .. }) && !self.wants_workers()
-        })
+        self.places
+            .iter()
+            .all(|place| matches!(place.worker, WorkerLife::Vacant { .. }) && !self.wants_workers())
     }
 
     /// From serving to nothing: drain until the deadline, then stop, then kill.
@@ -806,8 +813,7 @@ impl Supervisor {
         for (order, until) in
             [(Order::Drain, deadline), (Order::Stop, deadline.max(Instant::now()) + STOP_PATIENCE)]
         {
-            self.ending =
-                if order == Order::Drain { Ending::Draining } else { Ending::Stopping };
+            self.ending = if order == Order::Drain { Ending::Draining } else { Ending::Stopping };
             for index in 0..self.places.len() {
                 self.order(index, order);
             }

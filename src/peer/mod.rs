@@ -7,17 +7,18 @@
 //! Not for services, and not covered by semantic versioning: host and worker must be of the same
 //! version, which the host checks.
 
-mod server;
 mod serve;
+mod server;
 
 pub use crate::error::{MalformedTask, PeerError};
 pub use crate::wire::{
-    AnswerBuf, Kind, Len, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, PythonError, Refusal,
-    Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport, Value, ValueRef,
+    AnswerBuf, Kind, Len, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, PythonError,
+    Refusal, Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport, Value,
+    ValueRef,
 };
+pub(crate) use serve::Worker;
 pub(crate) use server::Version;
 pub use server::{Language, run};
-pub(crate) use serve::Worker;
 
 /// The layout of the segment that this build speaks.
 pub const LAYOUT_VERSION: u32 = crate::shm::LAYOUT_VERSION;

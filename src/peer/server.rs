@@ -48,11 +48,7 @@ pub(crate) struct Version {
 impl Version {
     /// This build's.
     pub(crate) fn own(language: Option<Language>) -> Self {
-        Self {
-            nearcall: env!("CARGO_PKG_VERSION").to_owned(),
-            layout: LAYOUT_VERSION,
-            language,
-        }
+        Self { nearcall: env!("CARGO_PKG_VERSION").to_owned(), layout: LAYOUT_VERSION, language }
     }
 }
 
@@ -115,9 +111,9 @@ impl Station {
         let control = inherited(control)?;
         let segment = inherited(segment)?;
         let system = |action| move |source| PeerError::System { action, source };
-        let bytes = memory::size_of_shared(segment.as_fd()).map_err(system("look at the segment"))?;
-        let base =
-            memory::map_shared(segment.as_fd(), bytes).map_err(system("map the segment"))?;
+        let bytes =
+            memory::size_of_shared(segment.as_fd()).map_err(system("look at the segment"))?;
+        let base = memory::map_shared(segment.as_fd(), bytes).map_err(system("map the segment"))?;
         // SAFETY: `base` was just mapped with `bytes` bytes, and nothing ever unmaps it; this
         // process reaches it through the region only.
         let region = unsafe { Region::attach(base, bytes) }
@@ -179,8 +175,9 @@ fn inherited(number: &str) -> Result<OwnedFd, PeerError> {
     // SAFETY: the process that has started this one opened it for us alone; each number is
     // adopted once.
     let descriptor = unsafe { process::adopt(number) };
-    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)
-        .map_err(|error| PeerError::System { action: "adopt a descriptor", source: error.into() })?;
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC).map_err(|error| {
+        PeerError::System { action: "adopt a descriptor", source: error.into() }
+    })?;
     Ok(descriptor)
 }
 

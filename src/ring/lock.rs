@@ -52,10 +52,6 @@ impl WorkersLock {
     #[cold]
     fn take_over(&self) -> Result<(), LockLost> {
         // SAFETY: the mutex is the one the host initialised, and its lock has just failed.
-        if unsafe { robust_mutex::take_over(self.mutex.as_raw()) } {
-            Ok(())
-        } else {
-            Err(LockLost)
-        }
+        if unsafe { robust_mutex::take_over(self.mutex.as_raw()) } { Ok(()) } else { Err(LockLost) }
     }
 }

@@ -25,10 +25,9 @@ pub(crate) enum Sleep {
 /// Two that start at the same time may both become it; that costs a little CPU for a short time.
 pub(crate) fn announce_search(workers: &[WorkerWords], place: usize) -> bool {
     // Relaxed: a hint that errs towards one spinner too few or too many.
-    let taken = workers
-        .iter()
-        .enumerate()
-        .any(|(other, words)| other != place && words.searching.load(Ordering::Relaxed) == SEARCHING);
+    let taken = workers.iter().enumerate().any(|(other, words)| {
+        other != place && words.searching.load(Ordering::Relaxed) == SEARCHING
+    });
     if taken {
         return false;
     }
@@ -106,9 +105,7 @@ fn wake_a_sleeper(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
         let parked = &words.parked;
         // Release: pairs with the Acquire in `rise`.
         if parked.load(Ordering::Relaxed) == PARKED
-            && parked
-                .compare_exchange(PARKED, AWAKE, Ordering::Release, Ordering::Relaxed)
-                .is_ok()
+            && parked.compare_exchange(PARKED, AWAKE, Ordering::Release, Ordering::Relaxed).is_ok()
         {
             wake(parked);
             return;

@@ -6,8 +6,8 @@ mod segment;
 mod state;
 
 pub(crate) use layout::{
-    LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES,
-    MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
+    LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS,
+    Sizes, SlotWords, WorkerWords,
 };
 pub(crate) use region::{Payload, Region, RingWords, Slot};
 pub(crate) use segment::{Segment, SegmentError};

@@ -204,20 +204,10 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// The largest payload, in bytes.
-    #[inline]
-    pub(crate) fn room(&self) -> usize {
-        self.room
-    }
-
     /// Where a payload of `len` bytes stands.
     #[inline]
     fn payload(&self, len: usize) -> NonNull<u8> {
-        if len <= INLINE_BYTES {
-            NonNull::from(&self.words.inline).cast()
-        } else {
-            self.body
-        }
+        if len <= INLINE_BYTES { NonNull::from(&self.words.inline).cast() } else { self.body }
     }
 
     /// Records that the payload will have `len` bytes and gives the writer for it; `None` when

@@ -55,10 +55,7 @@ pub(crate) fn shared_memory_names(prefix: &str) -> Vec<String> {
 /// Bytes of shared memory that are free, and that there are in all; zeros if nobody knows.
 pub(crate) fn shared_memory_room() -> (u64, u64) {
     rustix::fs::statvfs(SHARED_MEMORY_DIR).map_or((0, 0), |room| {
-        (
-            room.f_bavail.saturating_mul(room.f_frsize),
-            room.f_blocks.saturating_mul(room.f_frsize),
-        )
+        (room.f_bavail.saturating_mul(room.f_frsize), room.f_blocks.saturating_mul(room.f_frsize))
     })
 }
 
@@ -138,8 +135,7 @@ impl ForkWitness {
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new private mapping at an address of the kernel's choice.
-        let page =
-            unsafe { mman::mmap_anonymous(None, bytes, protection, MapFlags::MAP_PRIVATE) }?;
+        let page = unsafe { mman::mmap_anonymous(None, bytes, protection, MapFlags::MAP_PRIVATE) }?;
         let witness = Self { page: page.cast(), bytes };
         // SAFETY: the page was just mapped and nobody else knows it.
         unsafe { rustix::mm::madvise(page.as_ptr(), bytes.get(), Advice::LinuxWipeOnFork) }?;

@@ -26,12 +26,6 @@ impl Process {
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
     }
-
-    /// Whether the kernel says that it has ended.
-    pub(crate) fn has_ended(&self) -> bool {
-        let ended = super::socket::readable(&[self.pidfd.as_fd()], Some(std::time::Duration::ZERO));
-        ended.is_ok_and(|ended| ended == [true])
-    }
 }
 
 /// This process' id.
@@ -155,11 +149,6 @@ pub(crate) fn set_signals() {
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(status) }
-}
-
-/// The threads of this process.
-pub(crate) fn thread_count() -> usize {
-    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }
 
 /// A short-lived program whose output is wanted.

@@ -155,4 +155,3 @@ impl Writer for RawWriter {
         Ok(())
     }
 }
-

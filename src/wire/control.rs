@@ -88,7 +88,7 @@ impl std::fmt::Display for Exit {
 
 /// From the host to the fork server.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum ToServer {
+pub(crate) enum ToServer {
     /// The first message: start Python, import the model.
     Setup(Setup),
     /// Start a worker for this place in the worker table.
@@ -104,7 +104,7 @@ pub enum ToServer {
 
 /// From the fork server, or from a worker that starts, to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum FromServer {
+pub(crate) enum FromServer {
     /// The server runs; its pidfd comes with it.
     Hello {
         /// Its process id.

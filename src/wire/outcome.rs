@@ -277,7 +277,8 @@ impl<'a> Outcome<'a> {
     /// The value in an outcome that [`decode`](Self::decode) has accepted as one.
     #[inline]
     pub(crate) fn value_in(bytes: &'a [u8]) -> ValueRef<'a> {
-        bytes.get(1..).map_or(ValueRef::None, |rest| ValueRef::decode(rest).unwrap_or(ValueRef::None))
+        bytes
+            .get(1..)
+            .map_or(ValueRef::None, |rest| ValueRef::decode(rest).unwrap_or(ValueRef::None))
     }
 }
-

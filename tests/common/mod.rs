@@ -1,6 +1,7 @@
 //! What the tests of the engine share: the worker without Python, a probe for leaks, a time limit.
 
 #![allow(dead_code, reason = "each test program uses a part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use nearcall::{Builder, Engine};
 
 /// Long enough for anything that ends at all on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A test that takes longer hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -24,13 +25,13 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 const MARK: &str = "NEARCALL_TEST_MARK";
 
 /// One test's surroundings.
-pub struct Bench {
+pub(crate) struct Bench {
     mark: String,
 }
 
 impl Bench {
     /// A builder for the Rust worker's model of this name, with two workers.
-    pub fn builder(&self, model: &str) -> Builder {
+    pub(crate) fn builder(&self, model: &str) -> Builder {
         Engine::builder(format!("test:{model}"))
             .worker(env!("CARGO_BIN_EXE_nearcall-test-worker"))
             .env(MARK, &self.mark)
@@ -39,12 +40,12 @@ impl Bench {
     }
 
     /// Marks the processes of an engine that another builder starts.
-    pub fn mark(&self, builder: Builder) -> Builder {
+    pub(crate) fn mark(&self, builder: Builder) -> Builder {
         builder.env(MARK, &self.mark)
     }
 
     /// The processes that this test has started and that have not ended; zombies count.
-    pub fn processes(&self) -> BTreeSet<u32> {
+    pub(crate) fn processes(&self) -> BTreeSet<u32> {
         let wanted = format!("{MARK}={}", self.mark);
         numbers_in("/proc")
             .filter(|pid| {
@@ -75,7 +76,7 @@ fn zombie_children() -> impl Iterator<Item = u32> {
 }
 
 /// The state letter of a process (`T` = stopped, `Z` = zombie), if it exists.
-pub fn process_state(pid: u32) -> Option<char> {
+pub(crate) fn process_state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(')').next()?.trim().chars().next()
 }
@@ -110,7 +111,7 @@ fn possessions() -> Possessions {
 
 /// Runs a test alone in this process, with a time limit, and fails it if it leaves behind a
 /// process, a descriptor, a thread, or a name in /dev/shm.
-pub fn leak_free(test: impl FnOnce(&Bench)) {
+pub(crate) fn leak_free(test: impl FnOnce(&Bench)) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,13 +136,17 @@ pub fn leak_free(test: impl FnOnce(&Bench)) {
     let nothing = BTreeSet::new();
     wait_until("nothing is left behind", || {
         let (processes, after) = (bench.processes(), possessions());
-        let clean = processes == nothing && after == before;
+        // Fewer is fine: the harness may have had descriptors open at the first look.
+        let clean = processes == nothing
+            && after.descriptors <= before.descriptors
+            && after.threads <= before.threads
+            && after.shared_memory == before.shared_memory;
         clean.then_some(()).ok_or(format!("before {before:?}, after {after:?}, {processes:?}"))
     });
 }
 
 /// Waits until a condition holds; panics with its last complaint if it never does.
-pub fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Result<T, String>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match condition() {
@@ -153,7 +158,7 @@ pub fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Result<T, String
 }
 
 /// Sends a signal to one process that the test has started.
-pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
+pub(crate) fn signal(pid: u32, signal: nix::sys::signal::Signal) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, signal).unwrap();
 }

@@ -1,0 +1,162 @@
+//! Hosts that fork, ignore or reap children, close descriptors, start from passing threads, die.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use common::{Bench, PATIENCE, leak_free, signal, wait_until};
+use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::{Deadline, Engine, Exit, Signature, Task};
+use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+
+fn echo(bench: &Bench) -> Engine {
+    bench.builder("echo").signature(Signature::new().int("x")).start().unwrap()
+}
+
+fn works(engine: &Engine) {
+    for number in 0..50 {
+        let answer = engine.call(&Task::new().int(number), PATIENCE).unwrap();
+        assert_eq!(answer.int(0), Ok(number));
+    }
+}
+
+#[test]
+fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed() {
+    leak_free(|bench| {
+        let engine = echo(bench);
+        let ticket = engine.submit(&Task::new().int(7)).unwrap();
+        // SAFETY: the child calls the engine, whose calls must end before they touch anything
+        // that another thread may have held, and leaves by `_exit`.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let task = Task::new().int(1);
+                let all = matches!(engine.submit(&task), Err(SubmitError::ForkedChild))
+                    && matches!(engine.retrieve(&ticket), Err(RetrieveError::ForkedChild))
+                    && matches!(
+                        engine.wait(&ticket, Deadline::NEVER),
+                        Err(WaitError::Retrieve(RetrieveError::ForkedChild))
+                    )
+                    && engine.call(&task, Deadline::NEVER).is_err();
+                engine.shutdown(PATIENCE);
+                drop(ticket);
+                drop(engine);
+                // SAFETY: `_exit` has no preconditions.
+                unsafe { libc::_exit(i32::from(!all)) }
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
+            }
+        }
+        assert_eq!(engine.wait(ticket, PATIENCE).unwrap().int(0), Ok(7));
+        works(&engine);
+    });
+}
+
+#[test]
+fn an_engine_outlives_the_thread_that_started_it() {
+    leak_free(|bench| {
+        let engine = thread::scope(|scope| scope.spawn(|| echo(bench)).join().unwrap());
+        works(&engine);
+    });
+}
+
+#[test]
+fn a_host_that_ignores_its_children_loses_nothing() {
+    leak_free(|bench| {
+        // SAFETY: ignoring a signal runs no handler.
+        let before = unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) };
+        let engine = echo(bench);
+        works(&engine);
+        let pid = engine.worker_pids()[0];
+        signal(pid, Signal::SIGKILL);
+        wait_until("replaced", || {
+            let pids = engine.worker_pids();
+            if pids.len() == 2 && !pids.contains(&pid) { Ok(()) } else { Err(format!("{pids:?}")) }
+        });
+        works(&engine);
+        drop(engine);
+        // SAFETY: back to what it was.
+        unsafe { nix::sys::signal::signal(Signal::SIGCHLD, before.unwrap()) }.unwrap();
+    });
+}
+
+#[test]
+fn a_host_that_reaps_every_child_itself_gets_exit_statuses_all_the_same() {
+    leak_free(|bench| {
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let reaper = scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = waitpid(None, Some(WaitPidFlag::WNOHANG));
+                    thread::yield_now();
+                }
+            });
+            let builder = bench.builder("die").signature(Signature::new().int("how"));
+            // A start asks programs for their versions; the reaper may take their status away.
+            let engine = builder.start().unwrap();
+            let key = engine.submit(&Task::new().int(11)).unwrap().into_key();
+            let error = engine.wait(key, PATIENCE).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
+                        exit: Exit::Signal(11),
+                        ..
+                    }))
+                ),
+                "{error}"
+            );
+            engine.call(&Task::new().int(0), PATIENCE).unwrap();
+            drop(engine);
+            over.store(true, Ordering::Relaxed);
+            reaper.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn engines_do_not_disturb_each_other() {
+    leak_free(|bench| {
+        let (first, second) = (echo(bench), echo(bench));
+        thread::scope(|scope| {
+            scope.spawn(|| works(&first));
+            scope.spawn(|| works(&second));
+        });
+        drop(first);
+        works(&second);
+    });
+}
+
+#[test]
+fn the_death_of_the_host_ends_all_its_processes() {
+    leak_free(|bench| {
+        // SAFETY: the child only starts an engine of its own, in a process whose other threads,
+        // which the fork has not copied, hold no lock that this needs, and never returns.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let engine = echo(bench);
+                works(&engine);
+                std::mem::forget(engine);
+                loop {
+                    thread::park();
+                }
+            }
+            ForkResult::Parent { child } => {
+                let pid = u32::try_from(child.as_raw()).unwrap();
+                // Fork server and two workers.
+                wait_until("started", || match bench.processes().len() {
+                    3.. => Ok(()),
+                    count => Err(format!("{count} processes")),
+                });
+                signal(pid, Signal::SIGKILL);
+                waitpid(child, None).unwrap();
+                // `leak_free` sees the rest.
+            }
+        }
+    });
+}
