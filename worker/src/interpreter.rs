@@ -63,7 +63,7 @@ pub(crate) fn start(executable: &str) -> Result<(), PythonError> {
     let mut config = Config::new();
     config.0.isolated = 0; // $PYTHONPATH and the like count, as for `python3`
     config.0.parse_argv = 0; // the arguments are the worker's, not Python's
-    config.0.install_signal_handlers = 0; // signals are the engine's
+    config.0.install_signal_handlers = 0; // signals are the engine's; an ignored one stays so
     config.0.buffered_stdio = 0; // a killed worker loses no output
     config.set_executable(&path).map_err(|reason| cannot_start(executable, &reason))?;
     // SAFETY: `config` is initialised; CPython copies what it keeps.

@@ -246,3 +246,33 @@ def f(what):
         }
     });
 }
+
+#[test]
+fn an_answer_that_vanishes_while_it_is_read_is_refused_all_the_same() {
+    in_own_process(
+        "tests::answers::an_answer_that_vanishes_while_it_is_read_is_refused_all_the_same",
+        || {
+            // The only Python code that can run meanwhile: the collector's callbacks, if it runs
+            // when an exception about a bad item is made (until Python 3.11 it may).
+            let source = "
+import gc
+answers = {}
+def vanish(*_):
+    for answer in answers.values(): answer[1].clear()
+gc.callbacks.append(vanish)
+def f(what):
+    gc.set_threshold(0)
+    items = [2**70] if what == 'int' else ['\\udc80'] if what == 'str' else {'\\udc80': 1}
+    answers[what] = [0, items]
+    gc.set_threshold(1)
+    return answers[what]
+";
+            let signature = Signature::new().str("what");
+            let mut model = case(source, "f").signature(signature).start().unwrap();
+            for what in ["int", "str", "key"] {
+                let ended = handle(&mut model, &task(what));
+                assert!(matches!(ended, Ended::Refused(Refusal::Unsupported { .. })), "{ended:?}");
+            }
+        },
+    );
+}

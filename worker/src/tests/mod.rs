@@ -80,7 +80,7 @@ fn python_executable() -> String {
 struct Folder(PathBuf);
 
 impl Folder {
-    /// With these files; those that end with `/` are folders.
+    /// With these files, by their paths in it.
     fn new(files: &[(&str, &str)]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // Beside the test program, so below the target folder.
@@ -234,4 +234,3 @@ fn exception(model: &mut PythonModel, task: &[u8]) -> PythonError {
         other => panic!("{other:?}"),
     }
 }
-mod zz_bench;

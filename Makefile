@@ -1,0 +1,36 @@
+# The interface for people and CI alike. `make help` lists the verbs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# "minor executable" of the Python that the worker in target/release is built for.
+PYTHON = $(lastword $(shell scripts/python default))
+
+.PHONY: help demo test check clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: release ## build everything and run the seed's job against multiprocessing.Pool
+	mkdir -p target/nearcall
+	target/release/nearcall demo --python "$(PYTHON)" --json target/nearcall/demo.json
+
+.PHONY: release
+release:
+	cargo build --locked --release -p nearcall-cli
+	PYO3_PYTHON="$(PYTHON)" cargo build --locked --release -p nearcall-worker
+
+test: ## run all tests, with every kind of Python that is here
+	scripts/test
+
+check: ## format, lints, documentation, licences and sources
+	cargo fmt --all --check
+	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets -- -D warnings
+	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets --features nearcall/faults -- -D warnings
+	PYO3_PYTHON="$(PYTHON)" RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	else echo "SKIPPED: cargo deny is not installed (cargo install --locked cargo-deny)"; fi
+
+clean: ## remove what was built
+	cargo clean
