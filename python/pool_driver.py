@@ -138,7 +138,8 @@ class Round:
 
 def _end_with_stdin():
     """Ends this process group once stdin is closed, whatever the pool is doing."""
-    while sys.stdin.readline():
+    # Below Python's buffers: their locks, held by a thread that waits, would spoil the exit.
+    while os.read(0, 4096):
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
 

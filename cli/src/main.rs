@@ -4,8 +4,10 @@
 //! - `options`: what both subcommands say about the engine, and how a failed start is explained
 //! - `run`: a model and a file of tasks, one line out for each line in
 //! - `demo`: the engine measured beside `multiprocessing.Pool` on the same tasks
+//! - `bar`: progress on a terminal
 //! - `stop`: Ctrl-C as a question that loops ask
 
+mod bar;
 mod demo;
 mod options;
 mod run;

@@ -8,7 +8,7 @@
 //! - code off the hot path enters [`Python::attach`], which finds the GIL held, takes no lock and
 //!   only counts. Inside it PyO3 is used as everywhere.
 //! - the hot path takes its token from [`Python::assume_attached`] and owns objects as [`Bound`]
-//!   only, whose drop releases at once. (A [`Py`](pyo3::Py) dropped there would be put aside until
+//!   only, whose drop releases at once. (A [`Py`] dropped there would be put aside until
 //!   the next `attach`: late, but not lost.)
 //! - a fork copies the forking thread's count, as it copies its GIL. PyO3's list of postponed
 //!   releases has a lock that no other thread can hold then: the fork server has one thread.

@@ -1,0 +1,198 @@
+//! Answers and errors as lines of JSON.
+
+use nearcall::ValueRef;
+use nearcall::error::{RetrieveError, SubmitError, TaskError};
+use serde::Serialize;
+
+/// An error as it goes into a line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Failure {
+    kind: String,
+    message: String,
+    /// Empty when no Python code raised anything.
+    traceback: String,
+}
+
+impl Failure {
+    fn new(kind: &str, message: impl ToString) -> Self {
+        Self { kind: kind.to_owned(), message: message.to_string(), traceback: String::new() }
+    }
+
+    /// A line that is no task.
+    pub(crate) fn invalid_task(line: u64, problem: &str) -> Self {
+        Self::new("InvalidTask", format!("line {line}: {problem}"))
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        let kind = match error {
+            SubmitError::TooLarge { .. } => "TaskTooLarge",
+            SubmitError::Mismatch(_) => "InvalidTask",
+            _ => "EngineClosed",
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<RetrieveError> for Failure {
+    fn from(error: RetrieveError) -> Self {
+        match error {
+            RetrieveError::Task(TaskError::Python(raised)) => Self {
+                kind: raised.kind,
+                message: raised.message,
+                traceback: raised.traceback,
+            },
+            RetrieveError::Task(TaskError::Refused(refusal)) => Self::new("AnswerRefused", refusal),
+            RetrieveError::Task(error @ TaskError::Died { .. }) => Self::new("WorkerDied", error),
+            RetrieveError::Task(error @ TaskError::Closed) => Self::new("EngineClosed", error),
+            error => Self::new("EngineError", error),
+        }
+    }
+}
+
+/// The line of an answer, its end included; an answer that JSON cannot carry is a failure.
+pub(crate) fn answer(value: ValueRef<'_>) -> Result<Vec<u8>, Failure> {
+    let mut line = b"{\"answer\":".to_vec();
+    let mut place = "answer".to_owned();
+    write(&mut line, value, &mut place)?;
+    line.extend_from_slice(b"}\n");
+    Ok(line)
+}
+
+/// The line of an error, its end included.
+pub(crate) fn error(failure: &Failure) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        error: &'a Failure,
+    }
+    let mut line = Vec::new();
+    put(&mut line, &Line { error: failure });
+    line.push(b'\n');
+    line
+}
+
+/// Appends a value. `place` is where it stands, as an expression in Python.
+fn write(line: &mut Vec<u8>, value: ValueRef<'_>, place: &mut String) -> Result<(), Failure> {
+    match value {
+        ValueRef::None => line.extend_from_slice(b"null"),
+        ValueRef::Bool(value) => put(line, &value),
+        ValueRef::Int(value) => put(line, &value),
+        ValueRef::Float(value) if value.is_finite() => put(line, &value),
+        ValueRef::Float(value) => {
+            return Err(not_json(place, &format!("the float {value}")));
+        }
+        ValueRef::Str(value) => put(line, value),
+        ValueRef::Bytes(_) => return Err(not_json(place, "bytes")),
+        ValueRef::List(items) | ValueRef::Tuple(items) => {
+            line.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    line.push(b',');
+                }
+                within(place, &format!("[{index}]"), |place| write(line, item, place))?;
+            }
+            line.push(b']');
+        }
+        ValueRef::Dict(items) => {
+            line.push(b'{');
+            for (index, (key, item)) in items.iter().enumerate() {
+                if index > 0 {
+                    line.push(b',');
+                }
+                put(line, key);
+                line.push(b':');
+                within(place, &format!("[{key:?}]"), |place| write(line, item, place))?;
+            }
+            line.push(b'}');
+        }
+    }
+    Ok(())
+}
+
+fn within<T>(place: &mut String, step: &str, inside: impl FnOnce(&mut String) -> T) -> T {
+    let outside = place.len();
+    place.push_str(step);
+    let result = inside(place);
+    place.truncate(outside);
+    result
+}
+
+fn not_json(place: &str, what: &str) -> Failure {
+    Failure::new("NotJson", format!("{place} is {what}, which JSON cannot carry"))
+}
+
+/// Appends what always has a form in JSON: text, bools, ints, finite floats, and structs of them.
+fn put<T: Serialize + ?Sized>(line: &mut Vec<u8>, value: &T) {
+    // Neither these values nor a vector can fail.
+    let _ = serde_json::to_writer(line, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nearcall::{Engine, PythonError, Task, Value};
+
+    use super::*;
+
+    /// The line for a value as an engine hands it out.
+    fn line(value: Value) -> Result<String, Failure> {
+        let model = move |_: &nearcall::Args<'_>| Ok::<_, PythonError>(value.clone());
+        let engine = Engine::builder("m:f").workers(1).start_with(model).unwrap();
+        let given = engine.call(&Task::new(), Duration::from_secs(30)).unwrap();
+        answer(given.value()).map(|line| String::from_utf8(line).unwrap())
+    }
+
+    fn text(value: &str) -> Value {
+        Value::Str(value.to_owned())
+    }
+
+    #[test]
+    fn answers_become_json() {
+        let value = Value::Tuple(vec![
+            Value::Int(i64::MIN),
+            Value::Float(1.0),
+            text("a\"\n\0é"),
+            Value::None,
+            Value::List(vec![]),
+            Value::Dict(vec![("k".to_owned(), Value::Bool(true)), ("l".to_owned(), Value::Int(0))]),
+        ]);
+        assert_eq!(
+            line(value).unwrap(),
+            "{\"answer\":[-9223372036854775808,1.0,\"a\\\"\\n\\u0000é\",null,[],{\"k\":true,\"l\":0}]}\n"
+        );
+    }
+
+    #[test]
+    fn what_json_cannot_carry_is_told_with_its_place() {
+        for (value, place) in [
+            (Value::Float(f64::NAN), "answer is"),
+            (Value::Tuple(vec![Value::Int(1), Value::Float(f64::INFINITY)]), "answer[1] is"),
+            (
+                Value::List(vec![Value::Dict(vec![("x".to_owned(), Value::Bytes(vec![1]))])]),
+                "answer[0][\"x\"] is bytes",
+            ),
+        ] {
+            let failure = line(value).unwrap_err();
+            assert_eq!(failure.kind, "NotJson");
+            assert!(failure.message.starts_with(place), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn errors_have_kind_message_and_traceback() {
+        let python = PythonError {
+            kind: "ValueError".to_owned(),
+            message: "no".to_owned(),
+            traceback: "Traceback...\n".to_owned(),
+        };
+        let failure = Failure::from(RetrieveError::Task(TaskError::Python(python)));
+        assert_eq!(
+            String::from_utf8(error(&failure)).unwrap(),
+            "{\"error\":{\"kind\":\"ValueError\",\"message\":\"no\",\"traceback\":\"Traceback...\\n\"}}\n"
+        );
+        let invalid = Failure::invalid_task(7, "it is blank");
+        assert_eq!((invalid.kind.as_str(), invalid.message.as_str()), ("InvalidTask", "line 7: it is blank"));
+    }
+}
