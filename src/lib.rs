@@ -1,5 +1,66 @@
 //! Call Python models from a Rust service at close to the price of a function call.
-#![doc = ""]
+//!
+//! A latency-sensitive service has many threads; Python has one lock for a process. So the Python
+//! runs in worker processes, forked from one that has imported the model, and tasks and answers
+//! pass through one segment of shared memory. The service, here the *host*, never links libpython.
+//!
+//! [`Engine::builder`] configures an engine, [`Builder::start`] starts its workers. From then on any
+//! thread can [`submit`](Engine::submit) a [`Task`] and [`retrieve`](Engine::retrieve) its
+//! [`Answer`], which both return at once, or [`wait`](Engine::wait) for it, or do it all in one
+//! [`call`](Engine::call). A task that was accepted ends exactly once: with an answer, or with an
+//! error that says what became of it ([`error::TaskError`]).
+//!
+//! # Example
+//! [`Builder::start_with`] puts a Rust closure where the Python model would be. All else is the
+//! real engine, so this is also how a service is tested without Python:
+//!
+//! ```
+//! use nearcall::{Args, Engine, PythonError, Signature, Task, Value};
+//! use std::time::Duration;
+//!
+//! let engine = Engine::builder("big_model:Engine") // module:Class, or module:function
+//!     .method("run_big_model")
+//!     .signature(Signature::new().floats("float_features", 3).int("int_feature"))
+//!     .workers(2)
+//!     .start_with(|args: &Args<'_>| match args.get("int_feature") {
+//!         Some(Value::Int(number)) if *number >= 0 => Ok(Value::Int(2 * number)),
+//!         _ => Err(PythonError::new("ValueError", "a negative feature")),
+//!     })?; // with Python: `.start()?`
+//!
+//! let task = Task::new().floats(&[1.1, 11.2, 0.3]).int(27);
+//! let ticket = engine.submit(&task)?; // from any thread; `Full` means: try again later
+//! let answer = engine.wait(ticket, Duration::from_secs(10))?;
+//! assert_eq!(answer.int(0)?, 54);
+//!
+//! let task = Task::new().floats(&[1.1, 11.2, 0.3]).int(-1);
+//! let error = engine.call(&task, Duration::from_secs(10)).unwrap_err();
+//! assert!(error.to_string().contains("ValueError: a negative feature"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With Python there has to be a `nearcall-worker` program too, built for the Python that the
+//! model uses: see "The worker" in the README, and [`error::StartError`] for what is said when
+//! something does not fit.
+//!
+//! # Layout
+//! Each line names only rooms below it, with three exceptions that `docs/architecture.md` tells of.
+//!
+//! - `host`: the service's half. The [`Engine`] and its [`Builder`], the supervisor thread, the
+//!   host's own record of its slots, the test double
+//! - [`peer`]: the workers' half. The fork server and the serve loop, all but its Python
+//! - `ring`: submit order and sleep. Push, claim, complete, what is repaired after a death
+//! - `shm`: the segment. What is where in it, the slot's state word (`docs/shm-layout.md`)
+//! - `wire`: the bytes of tasks, answers and control messages; the only room that knows `bincode`
+//! - [`error`]: one enum for each operation
+//! - `sys`: futexes, mappings, processes, sockets: the thin layer over the operating system
+//! - `key`, `sync`, `faults`: keys and generations; the door to atomics; the tests' points of death
+//!
+//! # Features
+//! - `faults` (off): named points at which tests make workers stop or die. Never for a service.
+//!
+//! # Platform
+//! Linux with glibc, kernel 5.4 or later, on x86-64 or aarch64. Workers: CPython 3.9 to 3.13 with
+//! the GIL and a shared libpython.
 
 pub mod error;
 mod faults;

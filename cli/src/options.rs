@@ -60,12 +60,12 @@ impl EngineArgs {
 /// advice is about its Rust interface.
 pub(crate) fn explain(error: StartError, model: &str, python_path: &[PathBuf]) -> anyhow::Error {
     let advice = match &error {
-        StartError::Import(python) if is_import_error(&python.kind) => format!(
+        StartError::Import { error } if is_import_error(&error.kind) => format!(
             "modules are looked for in {}, then in the environment: \
              add a folder with --python-path, or choose the environment with --python",
             folders(python_path)
         ),
-        StartError::Import(_) => format!("check that {model} is the model you mean"),
+        StartError::Import { .. } => format!("check that {model} is the model you mean"),
         StartError::Initialize { .. } => {
             "initialize() gets the keywords of --init, a JSON object".to_owned()
         }

@@ -11,6 +11,8 @@ mod serve;
 mod server;
 
 pub use crate::error::{MalformedTask, PeerError};
+#[doc(hidden)]
+pub use crate::shm::layout_tables;
 pub use crate::wire::{
     AnswerBuf, Kind, Len, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, PythonError,
     Refusal, Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport, Value,

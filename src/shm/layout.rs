@@ -182,6 +182,88 @@ const fn align_up(offset: u64, to: u64) -> u64 {
     offset.div_ceil(to) * to
 }
 
+/// Every number that `docs/shm-layout.md` tables, as the rows of its tables: the table's name, the
+/// numbers that the row starts with, the name that follows them. For `tests/layout_abi.rs`.
+pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
+    use super::state::{Entry, Owner, Phase, State};
+    use crate::key::{Generation, Key};
+
+    fn size_of_field<T, F>(_: fn(&T) -> &F) -> u64 {
+        size_of::<F>() as u64
+    }
+    let mut rows = Vec::new();
+    let mut row = |table, numbers: &[u64], name: &str| {
+        rows.push((table, numbers.to_vec(), name.to_owned()));
+    };
+    macro_rules! fields {
+        ($type:ident: $($field:ident)*) => {
+            // Names every field: one that is left out does not compile.
+            let _ = |$type { $($field: _),* }: &$type| ();
+            $(
+                let size = size_of_field(|whole: &$type| &whole.$field);
+                row(stringify!($type), &[offset_of!($type, $field) as u64, size], stringify!($field));
+            )*
+            let (size, align) = (size_of::<$type>() as u64, align_of::<$type>() as u64);
+            row("Types", &[size, align], stringify!($type));
+        };
+    }
+    fields!(Header: magic layout_version slots slot_bytes workers segment_bytes spin_ns _zero);
+    fields!(ConsumerEnd: lock head _zero);
+    fields!(WorkerWords: parked order _zero searching _zero2 _zero3);
+    fields!(SlotWords: state waiter len inline);
+
+    row("Constants", &[MAGIC], "MAGIC");
+    row("Constants", &[LAYOUT_VERSION.into()], "LAYOUT_VERSION");
+    row("Constants", &[INLINE_BYTES as u64], "INLINE_BYTES");
+    row("Limits", &[MIN_SLOTS.into(), MAX_SLOTS.into()], "slots");
+    row("Limits", &[MIN_SLOT_BYTES.into(), MAX_SLOT_BYTES.into()], "slot_bytes");
+    row("Limits", &[MIN_WORKERS.into(), MAX_WORKERS.into()], "workers");
+    if let Some(l) = Layout::new(Sizes { slots: 64, slot_bytes: 4096, workers: 2 }) {
+        row("Example", &[l.header, size_of::<Header>() as u64], "header");
+        row("Example", &[l.consumer_end, size_of::<ConsumerEnd>() as u64], "consumer_end");
+        row("Example", &[l.workers, 2 * size_of::<WorkerWords>() as u64], "workers");
+        row("Example", &[l.ring, 8 * l.ring_entries], "ring");
+        row("Example", &[l.slots, 64 * size_of::<SlotWords>() as u64], "slots");
+        row("Example", &[l.bodies, 64 * 4096], "bodies");
+        row("Example", &[l.segment_bytes, 0], "segment_bytes");
+    }
+
+    // Where the parts of the packed words stand, read off words that differ in one part.
+    if let (Some(one), Some(first), Some(second)) =
+        (Generation::new(1), Owner::worker(0), Owner::worker(1))
+    {
+        let state = |owner| State::of(Phase::Free, owner, one).pack();
+        let owner = u64::from((state(first) ^ state(second)).trailing_zeros());
+        let generation = u64::from(state(first).trailing_zeros());
+        row("State word", &[0, owner], "phase");
+        row("State word", &[owner, generation - owner], "owner");
+        row("State word", &[generation, Generation::BITS.into()], "generation");
+        let key = Key::new(0, one);
+        let index = u64::from(key.get().trailing_zeros());
+        row("Key", &[0, index], "index");
+        row("Key", &[index, Generation::BITS.into()], "generation");
+        let entry = |position| Entry::new(key, position, 2).word();
+        let lap = u64::from((entry(0) ^ entry(2)).trailing_zeros());
+        row("Ring entry", &[0, lap], "key");
+        row("Ring entry", &[lap, 1], "lap");
+    }
+    for phase in [
+        Phase::Free,
+        Phase::Filling,
+        Phase::Queued,
+        Phase::Running,
+        Phase::Done,
+        Phase::Cancelled,
+        Phase::Condemned,
+    ] {
+        row("Phases", &[phase as u64], &format!("{phase:?}"));
+    }
+    for order in [super::Order::Serve, super::Order::Drain, super::Order::Stop] {
+        row("Orders", &[order as u64], &format!("{order:?}"));
+    }
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,8 @@ mod region;
 mod segment;
 mod state;
 
+#[doc(hidden)]
+pub use layout::layout_tables;
 pub(crate) use layout::{
     LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS,
     Sizes, SlotWords, WorkerWords,

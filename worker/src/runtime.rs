@@ -80,7 +80,7 @@ fn import(py: Python<'_>, setup: &Setup) -> PyResult<(Blueprint, ThreadReport)> 
     interpreter::prepare_children(py)?;
     let watch = ImportWatch::start(py)?;
     let blueprint = Blueprint::import(py, &setup.model, &setup.signature)?;
-    let report = watch.finish(&format!("{}, in preload()", setup.model.module));
     interpreter::freeze_heap(py)?;
+    let report = watch.finish(&format!("{}, in preload()", setup.model.module));
     Ok((blueprint, report))
 }

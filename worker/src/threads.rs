@@ -44,10 +44,8 @@ pub(crate) struct ImportWatch<'py> {
 
 /// What the imports so far have shown.
 struct Seen {
-    /// The most threads there were after any of them.
-    threads: u32,
-    /// The first import that ended with more threads than there had been. Imports end inside out,
-    /// so this is the innermost one.
+    /// The first import during which the threads became more. Imports end inside out, so no
+    /// import within this one has started them.
     suspect: Option<String>,
     /// Cleared when nobody wants to know any more. A library that has wrapped `__import__` itself
     /// keeps calling the watch.
@@ -63,8 +61,7 @@ impl<'py> ImportWatch<'py> {
         let builtins = py.import("builtins")?;
         let original = builtins.getattr("__import__")?;
         let modules = py.import("sys")?.getattr("modules")?;
-        let before = count();
-        let seen = Arc::new(Mutex::new(Seen { threads: before, suspect: None, active: true }));
+        let seen = Arc::new(Mutex::new(Seen { suspect: None, active: true }));
         let watching = {
             let (original, modules) = (original.clone().unbind(), modules.unbind());
             let seen = Arc::clone(&seen);
@@ -73,19 +70,16 @@ impl<'py> ImportWatch<'py> {
             })?
         };
         builtins.setattr("__import__", &watching)?;
-        Ok(Self { builtins, original, watching, before, seen })
+        Ok(Self { builtins, original, watching, before: count(), seen })
     }
 
-    /// Stops watching and counts the threads. `last` names what ran after the last import.
-    pub(crate) fn finish(self, last: &str) -> ThreadReport {
+    /// Stops watching and counts the threads. `otherwise` names what starts threads if no import
+    /// does.
+    pub(crate) fn finish(self, otherwise: &str) -> ThreadReport {
         let threads = count_settled(self.before);
-        let mut seen = lock(&self.seen);
-        let suspect = match seen.suspect.take() {
-            // Whoever started threads has ended them again.
-            _ if threads <= self.before => None,
-            None if threads > seen.threads => Some(last.to_owned()),
-            suspect => suspect,
-        };
+        // If there are no more than before, whoever has started some has ended them again.
+        let suspect = (threads > self.before)
+            .then(|| lock(&self.seen).suspect.take().unwrap_or_else(|| otherwise.to_owned()));
         ThreadReport { threads, suspect }
     }
 }
@@ -116,15 +110,10 @@ fn watched(
         return original.call(args, kwargs).map(Bound::unbind);
     }
     let modules = modules.bind(py);
-    let before = modules.len()?;
+    let before = (modules.len()?, count());
     let imported = original.call(args, kwargs)?;
-    if modules.len()? > before {
-        let threads = count();
-        let mut seen = lock(seen);
-        if threads > seen.threads {
-            seen.threads = threads;
-            seen.suspect.get_or_insert_with(|| module_name(args, kwargs));
-        }
+    if modules.len()? > before.0 && count() > before.1 {
+        lock(seen).suspect.get_or_insert_with(|| module_name(args, kwargs));
     }
     Ok(imported.unbind())
 }

@@ -94,7 +94,8 @@ impl Crew<'_> {
         let mut failure = None;
         barrier.wait();
         let start = Instant::now();
-        for ((task, answer), latency_ns) in iter::zip(iter::zip(tasks, &mut answers), &mut latencies_ns)
+        for ((task, answer), latency_ns) in
+            iter::zip(iter::zip(tasks, &mut answers), &mut latencies_ns)
         {
             let submitted = Instant::now();
             match self.one(task, polling) {

@@ -165,7 +165,8 @@ impl Demo<'_> {
             .slots((self.args.threads as usize).max(64))
             .start()
             .map_err(|error| options::explain(error, MODEL, &[models]))?;
-        let crew = engine::Crew { engine: &engine, threads: self.args.threads as usize, stop: self.stop };
+        let crew =
+            engine::Crew { engine: &engine, threads: self.args.threads as usize, stop: self.stop };
 
         let warm_up = &self.tasks[..WARM_UP.min(self.tasks.len())];
         crew.round(warm_up, polling(0, 1000), &self.bar(variant, System::Nearcall))?;

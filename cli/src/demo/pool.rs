@@ -92,7 +92,11 @@ pub(crate) fn run(
                 Message::Done(tasks) => bar.set(tasks),
                 Message::Round(round) => rounds.push(Round {
                     seconds: round.seconds,
-                    answers: round.answers.into_iter().map(|one| one.map(|(value, _)| value)).collect(),
+                    answers: round
+                        .answers
+                        .into_iter()
+                        .map(|one| one.map(|(value, _)| value))
+                        .collect(),
                     latencies_ns: round.latencies_ns,
                 }),
             },

@@ -124,10 +124,18 @@ pub(crate) fn print(measured: &[Measured], threads: u32, workers: usize) {
     let _ = write(&mut io::stdout().lock(), measured, threads, workers);
 }
 
-fn write(out: &mut impl Write, measured: &[Measured], threads: u32, workers: usize) -> io::Result<()> {
+fn write(
+    out: &mut impl Write,
+    measured: &[Measured],
+    threads: u32,
+    workers: usize,
+) -> io::Result<()> {
     writeln!(out, "{}\n", table(measured))?;
     for (variant, ratio) in ratios(measured) {
-        writeln!(out, "{variant}: nearcall answers {ratio:.2} times the tasks per second of the pool")?;
+        writeln!(
+            out,
+            "{variant}: nearcall answers {ratio:.2} times the tasks per second of the pool"
+        )?;
     }
     writeln!(
         out,
@@ -143,8 +151,9 @@ fn write(out: &mut impl Write, measured: &[Measured], threads: u32, workers: usi
 
 fn table(measured: &[Measured]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header([
-        "variant", "system", "correct", "seconds", "tasks/s", "p50 µs", "p90 µs", "p99 µs", "max µs",
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header([
+        "variant", "system", "correct", "seconds", "tasks/s", "p50 µs", "p90 µs", "p99 µs",
+        "max µs",
     ]);
     for Measured { row, latencies } in measured {
         table.add_row([
@@ -250,7 +259,10 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out, &both, 16, 2).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("100 of 100") && text.contains("200") && text.contains("50.0"), "{text}");
+        assert!(
+            text.contains("100 of 100") && text.contains("200") && text.contains("50.0"),
+            "{text}"
+        );
         assert!(text.contains("cpu: nearcall answers 4.00 times"), "{text}");
     }
 }

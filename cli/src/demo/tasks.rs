@@ -8,9 +8,8 @@ const SEED: u64 = 3333;
 
 /// Pieces of text. Upper case changes the number of characters of some: Python and Rust follow
 /// the same Unicode rules for it.
-const WORDS: [&str; 12] = [
-    "ada", "turing", "hopper", "straße", "ﬁnale", "élan", "Ωμέγα", "ŉ", "日本", "🦀", " ", "",
-];
+const WORDS: [&str; 12] =
+    ["ada", "turing", "hopper", "straße", "ﬁnale", "élan", "Ωμέγα", "ŉ", "日本", "🦀", " ", ""];
 
 /// The keyword arguments of one call.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,7 +52,9 @@ fn task(random: &mut SplitMix64) -> DemoTask {
             .collect(),
         str_features: (0..strs)
             .map(|_| {
-                (0..random.below(6)).map(|_| WORDS[random.below(WORDS.len() as u64) as usize]).collect()
+                (0..random.below(6))
+                    .map(|_| WORDS[random.below(WORDS.len() as u64) as usize])
+                    .collect()
             })
             .collect(),
         int_feature: random.below(1000) as i64 - 10,

@@ -76,7 +76,9 @@ fn list<T>(text: &str, item: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T
         Shape::List => object::list(text)?
             .into_iter()
             .enumerate()
-            .map(|(index, raw)| item(raw.get()).map_err(|problem| format!("at [{index}] {problem}")))
+            .map(|(index, raw)| {
+                item(raw.get()).map_err(|problem| format!("at [{index}] {problem}"))
+            })
             .collect(),
         other => Err(format!("is {other}; it is a list in line 1")),
     }
@@ -94,9 +96,10 @@ fn int(text: &str) -> Result<i64, String> {
         Shape::Scalar(Scalar::Int) => {
             text.parse().map_err(|_| format!("is {text}, which is beyond an int of 64 bits"))
         }
-        other @ Shape::Scalar(Scalar::Float) => {
-            Err(format!("{}: write it there as 1.0 if floats are meant", unlike(other, Scalar::Int)))
-        }
+        other @ Shape::Scalar(Scalar::Float) => Err(format!(
+            "{}: write it there as 1.0 if floats are meant",
+            unlike(other, Scalar::Int)
+        )),
         other => Err(unlike(other, Scalar::Int)),
     }
 }

@@ -14,8 +14,10 @@ use super::object::{self, Object, Shape};
 const LOOK_AHEAD: u64 = 16 << 20;
 
 /// All lines, those included that were looked at already.
-pub(crate) type Replayed<R> =
-    std::iter::Chain<std::iter::Map<std::collections::vec_deque::IntoIter<Line>, fn(Line) -> std::io::Result<Line>>, Lines<R>>;
+pub(crate) type Replayed<R> = std::iter::Chain<
+    std::iter::Map<std::collections::vec_deque::IntoIter<Line>, fn(Line) -> std::io::Result<Line>>,
+    Lines<R>,
+>;
 
 /// The signature and all lines, the first included; `None` without any line.
 pub(crate) fn signature<R: BufRead>(
@@ -138,7 +140,8 @@ mod tests {
 
     #[test]
     fn kinds_and_order_are_those_of_the_first_line() {
-        let found = infer(r#"{"z": true, "a": 1, "f": 1.0, "s": "", "l": [1], "m": [1, 2.5], "n": ["x"]}"#);
+        let found =
+            infer(r#"{"z": true, "a": 1, "f": 1.0, "s": "", "l": [1], "m": [1, 2.5], "n": ["x"]}"#);
         let expected = Signature::new()
             .bool("z")
             .int("a")
@@ -153,7 +156,8 @@ mod tests {
 
     #[test]
     fn an_empty_list_has_the_kind_of_the_first_that_is_not() {
-        let later = "{\"l\": [], \"m\": []}\nnonsense\n{\"l\": [], \"m\": [true]}\n{\"l\": [\"x\"]}\n";
+        let later =
+            "{\"l\": [], \"m\": []}\nnonsense\n{\"l\": [], \"m\": [true]}\n{\"l\": [\"x\"]}\n";
         assert_eq!(infer(later), Signature::new().strs("l", ..).bools("m", ..));
         assert_eq!(infer("{\"l\": []}\n{\"l\": []}"), Signature::new().floats("l", ..));
     }

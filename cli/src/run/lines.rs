@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn a_line_of_the_limit_fits_and_a_longer_one_is_skipped() {
         let too_long = Line { number: 2, text: Err(TooLong { limit: 4 }), end: 12 };
-        assert_eq!(lines(b"1234\n123456\n12", 4), [line(1, b"1234", 5), too_long, line(3, b"12", 14)]);
+        assert_eq!(
+            lines(b"1234\n123456\n12", 4),
+            [line(1, b"1234", 5), too_long, line(3, b"12", 14)]
+        );
         assert_eq!(lines(b"1234", 4), [line(1, b"1234", 4)]);
         assert_eq!(lines(b"12345", 4)[0].text, Err(TooLong { limit: 4 }));
     }

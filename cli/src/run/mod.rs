@@ -177,8 +177,7 @@ impl Input {
             let about = file.metadata()?;
             io::Result::Ok((file, about))
         };
-        let (file, about) =
-            open().with_context(|| format!("{} cannot be read", path.display()))?;
+        let (file, about) = open().with_context(|| format!("{} cannot be read", path.display()))?;
         if about.is_dir() {
             bail!("{} is a folder, not a file of tasks", path.display());
         }

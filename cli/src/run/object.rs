@@ -60,16 +60,13 @@ fn problem(text: &str, error: &serde_json::Error) -> String {
     // The line's number is told elsewhere; to the parser it is always the first.
     let wrong = wrong.replace(" at line 1 column ", " at column ");
     let rest = text.get(error.column().saturating_sub(1)..).unwrap_or_default();
-    let hint = if ["N", "I", "-I"].iter().any(|start| rest.starts_with(start)) || rest.contains("NaN") {
-        " (JSON has no NaN and no Infinity)"
-    } else {
-        ""
-    };
-    if error.is_data() {
-        wrong
-    } else {
-        format!("it is not JSON: {wrong}{hint}")
-    }
+    let hint =
+        if ["N", "I", "-I"].iter().any(|start| rest.starts_with(start)) || rest.contains("NaN") {
+            " (JSON has no NaN and no Infinity)"
+        } else {
+            ""
+        };
+    if error.is_data() { wrong } else { format!("it is not JSON: {wrong}{hint}") }
 }
 
 impl<'de> Deserialize<'de> for Object<'de> {

@@ -38,11 +38,9 @@ impl From<SubmitError> for Failure {
 impl From<RetrieveError> for Failure {
     fn from(error: RetrieveError) -> Self {
         match error {
-            RetrieveError::Task(TaskError::Python(raised)) => Self {
-                kind: raised.kind,
-                message: raised.message,
-                traceback: raised.traceback,
-            },
+            RetrieveError::Task(TaskError::Python(raised)) => {
+                Self { kind: raised.kind, message: raised.message, traceback: raised.traceback }
+            }
             RetrieveError::Task(TaskError::Refused(refusal)) => Self::new("AnswerRefused", refusal),
             RetrieveError::Task(error @ TaskError::Died { .. }) => Self::new("WorkerDied", error),
             RetrieveError::Task(error @ TaskError::Closed) => Self::new("EngineClosed", error),
@@ -193,6 +191,9 @@ mod tests {
             "{\"error\":{\"kind\":\"ValueError\",\"message\":\"no\",\"traceback\":\"Traceback...\\n\"}}\n"
         );
         let invalid = Failure::invalid_task(7, "it is blank");
-        assert_eq!((invalid.kind.as_str(), invalid.message.as_str()), ("InvalidTask", "line 7: it is blank"));
+        assert_eq!(
+            (invalid.kind.as_str(), invalid.message.as_str()),
+            ("InvalidTask", "line 7: it is blank")
+        );
     }
 }

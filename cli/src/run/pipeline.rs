@@ -126,7 +126,10 @@ impl Pipeline<'_> {
         let text = match &line.text {
             Ok(text) => text,
             Err(long) => {
-                return invalid(&format!("it is longer than {} bytes: raise --slot-bytes", long.limit));
+                return invalid(&format!(
+                    "it is longer than {} bytes: raise --slot-bytes",
+                    long.limit
+                ));
             }
         };
         let arguments = match arguments(self.engine.signature(), text) {
@@ -219,7 +222,8 @@ mod tests {
 
     #[test]
     fn one_line_out_for_each_line_in_in_order() {
-        let input = (0..500).map(|x| format!("{{\"x\": {x}}}\n")).collect::<String>() + "\nbad\n{\"x\": 1}";
+        let input =
+            (0..500).map(|x| format!("{{\"x\": {x}}}\n")).collect::<String>() + "\nbad\n{\"x\": 1}";
         let mut out = Vec::new();
         assert_eq!(run(input, &mut out).unwrap(), Tally { lines: 503, errors: 3 });
         let out = String::from_utf8(out).unwrap();
@@ -228,7 +232,11 @@ mod tests {
         for (x, line) in lines[..500].iter().enumerate().filter(|(x, _)| *x != 13) {
             assert_eq!(*line, format!("{{\"answer\":{}}}", 2 * x));
         }
-        assert!(lines[13].contains("\"kind\":\"ValueError\",\"message\":\"unlucky\""), "{}", lines[13]);
+        assert!(
+            lines[13].contains("\"kind\":\"ValueError\",\"message\":\"unlucky\""),
+            "{}",
+            lines[13]
+        );
         assert!(lines[500].contains("line 501: it is blank"), "{}", lines[500]);
         assert!(lines[501].contains("line 502: it is not JSON"), "{}", lines[501]);
         assert_eq!(lines[502], "{\"answer\":2}");

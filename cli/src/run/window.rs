@@ -47,7 +47,8 @@ impl<T> Window<T> {
         if state.closed {
             return false;
         }
-        let Some(index) = place.checked_sub(state.next).and_then(|index| usize::try_from(index).ok())
+        let Some(index) =
+            place.checked_sub(state.next).and_then(|index| usize::try_from(index).ok())
         else {
             return true;
         };

@@ -72,6 +72,8 @@ threads = []
         ("threaded/middle.py", "from . import starter\nfrom .deep.culprit import start\n"),
         ("outer.py", "import colorsys\nimport threaded.middle\nimport wave\ndef f(): pass\n"),
         ("tidy.py", "from threaded.starter import start, stop\nstart()\nstop()\ndef f(): pass\n"),
+        ("first.py", "from threaded.starter import start\nstart()\nimport tabnanny\n"),
+        ("before.py", "import first\ndef f(): pass\n"),
         ("own.py", "from threaded.starter import start\nstart()\ndef f(): pass\n"),
         ("late.py", "from threaded.starter import *\ndef preload(): start()\ndef f(): pass\n"),
         ("quiet.py", "import threaded.starter, plistlib\ndef f(): pass\n"),
@@ -95,6 +97,7 @@ fn the_module_that_starts_a_thread_is_named() {
         assert_eq!(threads_of("quiet", &folder), (0, None));
         assert_eq!(threads_of("tidy", &folder), (0, None));
         assert_eq!(threads_of("outer", &folder), (1, suspect("threaded.deep.culprit")));
+        assert_eq!(threads_of("before", &folder), (1, suspect("first")));
         assert_eq!(threads_of("own", &folder), (1, suspect("own")));
         assert_eq!(threads_of("late", &folder), (1, suspect("late, in preload()")));
     });
