@@ -251,21 +251,15 @@ fn a_shared_memory_too_small_for_the_configuration_is_told_with_both_sizes() {
 
 #[test]
 fn a_start_sweeps_names_of_killed_starts_and_spares_those_whose_creator_lives() {
-    let stale = Path::new("/dev/shm/nearcall-test-stale");
-    let alive = Path::new("/dev/shm/nearcall-test-alive");
-    fs::write(stale, "x").unwrap();
-    let locked = fs::File::create(alive).unwrap();
-    locked.lock().unwrap();
-    let mut there = None;
     leak_free(|bench| {
-        // Swept by the first start, so that the second leaves what it finds.
-        drop(bench.builder("echo").start().unwrap());
-        there = Some((stale.exists(), alive.exists()));
-        fs::remove_file(alive).unwrap();
+        let stale = Path::new("/dev/shm/nearcall-test-stale");
+        let alive = Path::new("/dev/shm/nearcall-test-alive");
         fs::write(stale, "x").unwrap();
-        fs::File::create(alive).unwrap();
+        let locked = fs::File::create(alive).unwrap();
+        locked.lock().unwrap();
+        drop(bench.builder("echo").start().unwrap());
+        let there = (stale.exists(), alive.exists());
+        fs::remove_file(alive).unwrap();
+        assert_eq!(there, (false, true));
     });
-    fs::remove_file(stale).unwrap();
-    fs::remove_file(alive).unwrap();
-    assert_eq!(there, Some((false, true)));
 }
