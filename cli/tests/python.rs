@@ -182,7 +182,12 @@ fn the_seeds_model_runs_unchanged() {
     });
     desk.write("tasks.jsonl", &format!("{task}\n").repeat(20));
     let mut command = desk.command("run");
-    command.arg("py4cc1.py4cc:Engine").args(["--method", "run_big_model", "--tasks", "tasks.jsonl"]);
+    command.arg("py4cc1.py4cc:Engine").args([
+        "--method",
+        "run_big_model",
+        "--tasks",
+        "tasks.jsonl",
+    ]);
     command.arg("--python-path").arg(seed).env("PYTHONDONTWRITEBYTECODE", "1");
     assert_eq!(parse(&expect(command, 0).stdout), vec![json!({"answer": [49, ""]}); 20]);
 }

@@ -216,7 +216,7 @@ os.register_at_fork(
     after_in_child=lambda: log.append('child'),
 )
 shared = tempfile.TemporaryDirectory(dir=os.environ['NEARCALL_TEST_FOLDER'])
-atexit.register(print, 'registered in the server', file=sys.stderr)
+atexit.register(os.mkdir, shared.name + '-exit-function')
 
 class Engine:
     def initialize(self):
@@ -289,6 +289,7 @@ fn a_worker_that_ends_cleans_up_its_own_things_and_not_the_servers() {
             });
             let (shared, own) = said.split_once('\n').unwrap();
             assert!(Path::new(shared).exists());
+            assert!(!Path::new(&format!("{shared}-exit-function")).exists());
             assert!(!Path::new(own).exists());
             assert!(Path::new(&format!("{own}-finalize")).exists());
             assert!(Path::new(&format!("{own}-exit-function")).exists());
