@@ -359,6 +359,16 @@ fn a_class_without_initialize_finalize_or_method_is_called_itself() {
 }
 
 #[test]
+fn what_the_import_has_registered_for_the_exit_runs_once_and_in_the_fork_server() {
+    each(|bench, python| {
+        let engine = python.builder(bench, "promises:leave_behind").workers(1).start().unwrap();
+        let folder = engine.call(&Task::new(), PATIENCE).unwrap().str(0).unwrap().to_owned();
+        engine.shutdown(PATIENCE);
+        assert!(!Path::new(&folder).exists(), "{folder} is left behind");
+    });
+}
+
+#[test]
 fn a_module_that_starts_threads_is_named_and_each_worker_starts_from_scratch() {
     each(|bench, python| {
         let builder = python.builder(bench, "busybody:echo");

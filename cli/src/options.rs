@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 use nearcall::error::StartError;
-use nearcall::{Builder, Engine};
+use nearcall::{Builder, Engine, PythonError};
 
 /// How long an engine may take to end after its last task.
 pub(crate) const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
@@ -59,26 +59,47 @@ impl EngineArgs {
 /// The start error with what to do about it in terms of this command, where the library's own
 /// advice is about its Rust interface.
 pub(crate) fn explain(error: StartError, model: &str, python_path: &[PathBuf]) -> anyhow::Error {
-    let advice = match &error {
-        StartError::Import { error } if is_import_error(&error.kind) => format!(
-            "modules are looked for in {}, then in the environment: \
-             add a folder with --python-path, or choose the environment with --python",
-            folders(python_path)
+    let (problem, advice) = match &error {
+        StartError::Import { error } => (
+            raised(&format!("{model} could not be imported"), error),
+            if is_import_error(&error.kind) {
+                format!(
+                    "modules are looked for in {}, then in the environment: add a folder with \
+                     --python-path, or choose the environment with --python",
+                    folders(python_path)
+                )
+            } else {
+                "correct the model, or the name of it; a class whose instances cannot be called \
+                 needs --method"
+                    .to_owned()
+            },
         ),
-        StartError::Import { .. } => format!("check that {model} is the model you mean"),
-        StartError::Initialize { .. } => {
-            "initialize() gets the keywords of --init, a JSON object".to_owned()
+        StartError::Initialize { error, .. } => (
+            raised(&format!("{model} could not be initialised"), error),
+            "initialize() gets the keywords of --init, a JSON object".to_owned(),
+        ),
+        StartError::WorkerNotFound { .. } | StartError::WorkerVersion { .. } => (
+            error.to_string(),
+            "name the program with --worker FILE; `make demo` builds one".to_owned(),
+        ),
+        StartError::PythonNotFound { .. } | StartError::PythonVersion { .. } => (
+            error.to_string(),
+            "choose the environment with --python VENV, the worker with --worker FILE".to_owned(),
+        ),
+        StartError::TimedOut { .. } => {
+            (error.to_string(), "give it longer with --start-deadline SECONDS".to_owned())
         }
-        StartError::WorkerNotFound { .. } | StartError::WorkerVersion { .. } => {
-            "name the program with --worker FILE; `make demo` builds one".to_owned()
-        }
-        StartError::PythonNotFound { .. } | StartError::PythonVersion { .. } => {
-            "choose the environment with --python VENV, the worker with --worker FILE".to_owned()
-        }
-        StartError::TimedOut { .. } => "give it longer with --start-deadline SECONDS".to_owned(),
         _ => return error.into(),
     };
-    anyhow!("{}\n\nWhat to do: {advice}", error.to_string().trim_end())
+    anyhow!("{problem}\n\nWhat to do: {advice}")
+}
+
+/// What Python says itself, which ends with the exception.
+fn raised(what: &str, error: &PythonError) -> String {
+    match error.traceback.trim_end() {
+        "" => format!("{what}: {error}"),
+        traceback => format!("{what}\n{traceback}"),
+    }
 }
 
 fn is_import_error(kind: &str) -> bool {

@@ -58,6 +58,10 @@ pub trait Runtime {
     /// # Errors
     /// What the model's code raised.
     fn instantiate(&mut self) -> Result<Self::Model, PythonError>;
+
+    /// Ends the interpreter of a fork server that was told to end, when no worker is left: runs
+    /// what the import has registered for the exit.
+    fn end(&mut self) {}
 }
 
 /// What a worker does with its tasks.

@@ -228,6 +228,9 @@ fn serve<R: Runtime>(
         }
         result => {
             server.end_children();
+            if result.is_ok() {
+                server.runtime.end();
+            }
             result.map(|_| ())
         }
     }

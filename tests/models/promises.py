@@ -4,6 +4,9 @@ import os
 import random
 import signal
 import sys
+import tempfile
+
+_folder = tempfile.TemporaryDirectory()
 
 
 class Recorder:
@@ -106,3 +109,8 @@ class NoFinalize:
 class Strict:
     def run(self, *, float_features):
         return sum(float_features)
+
+
+def leave_behind():
+    """Has the fork server make a folder that is removed at its exit."""
+    return _folder.name

@@ -73,6 +73,12 @@ impl Runtime for PythonRuntime {
             blueprint.instantiate(py).map_err(|error| exception::describe(py, &error))
         })
     }
+
+    fn end(&mut self) {
+        if self.blueprint.is_some() {
+            Python::attach(interpreter::wind_down);
+        }
+    }
 }
 
 fn import(py: Python<'_>, setup: &Setup) -> PyResult<(Blueprint, ThreadReport)> {

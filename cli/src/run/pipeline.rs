@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use nearcall::Engine;
 use nearcall::error::{SubmitError, WaitError};
+use nearcall::{Engine, Ticket};
 use parking_lot::Mutex;
 
 use super::arguments::{arguments, task};
@@ -21,11 +21,12 @@ use crate::stop::Stop;
 /// How long a look for a signal can be put off.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Between two tries to submit when all slots are taken.
+/// Between two tries to submit when all slots are taken, as those of a dead worker's tasks may be
+/// for a while.
 const FULL_PAUSE: Duration = Duration::from_micros(100);
 
-/// Lines that may be finished before their turn, for each thread.
-const AHEAD_PER_THREAD: usize = 16;
+/// Lines that may be finished before their turn, for each slot.
+const AHEAD_PER_SLOT: usize = 4;
 
 /// How many lines came out, and how many of them are errors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(crate) struct Tally {
     pub(crate) errors: u64,
 }
 
-/// An engine and how it is used.
+/// An engine and how it is used. It has at least one slot for each thread.
 pub(crate) struct Pipeline<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) threads: usize,
@@ -56,8 +57,8 @@ impl Pipeline<'_> {
     where
         L: Iterator<Item = io::Result<Line>> + Send + 'static,
     {
-        let window = Window::new(self.threads * AHEAD_PER_THREAD);
-        let (sender, receiver) = mpsc::sync_channel(self.threads);
+        let window = Window::new(self.engine.slots() * AHEAD_PER_SLOT);
+        let (sender, receiver) = mpsc::sync_channel(self.threads * self.batch());
         let receiver = Mutex::new(receiver);
         let failed = Mutex::new(None);
         // Not one of the scope: it may wait for input for ever, and nobody has to wait for it.
@@ -91,37 +92,69 @@ impl Pipeline<'_> {
         Ok(tally)
     }
 
-    /// One submitting thread: takes a line, brings it to its end, takes the next.
+    /// One submitting thread: takes some lines, submits them, brings them to their ends in order.
+    ///
+    /// Nobody ever waits for a slot that is held by somebody who waits for room in the window:
+    /// there are as many slots as all threads together can hold.
     fn serve(
         &self,
         lines: &Mutex<Receiver<io::Result<Line>>>,
         window: &Window<Finished>,
         failed: &Mutex<Option<io::Error>>,
     ) {
-        while !self.stop.asked() && !window.is_closed() {
-            // The lock is held while waiting: the others could do nothing but wait as well.
-            let line = match lines.lock().recv_timeout(TICK) {
-                Ok(Ok(line)) => line,
-                Ok(Err(error)) => {
-                    *failed.lock() = Some(error);
+        let mut batch = Vec::new();
+        while !self.stop.asked() && !window.is_closed() && self.take(lines, failed, &mut batch) {
+            let mut begun = Vec::with_capacity(batch.len());
+            for line in batch.drain(..) {
+                let Some(result) = self.submit(&line) else { return };
+                begun.push((line.number, line.end, result));
+            }
+            for (number, end, result) in begun {
+                let result = match result {
+                    Ok(ticket) => match self.wait(&ticket) {
+                        Some(result) => result,
+                        None => return,
+                    },
+                    Err(failure) => Err(failure),
+                };
+                let (text, is_error) = match result {
+                    Ok(text) => (text, false),
+                    Err(failure) => (output::error(&failure), true),
+                };
+                if !window.put(number - 1, Finished { text, is_error, end }) {
                     return;
                 }
-                Err(RecvTimeoutError::Timeout) => continue,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            let Some(result) = self.answer(&line) else { return };
-            let (text, is_error) = match result {
-                Ok(text) => (text, false),
-                Err(failure) => (output::error(&failure), true),
-            };
-            if !window.put(line.number - 1, Finished { text, is_error, end: line.end }) {
-                return;
             }
         }
     }
 
-    /// A line's answer as a line, or its failure; `None` when a signal asked to end.
-    fn answer(&self, line: &Line) -> Option<Result<Vec<u8>, Failure>> {
+    /// Waits a moment for a line, and takes what is there besides it. `false` after the last.
+    fn take(
+        &self,
+        lines: &Mutex<Receiver<io::Result<Line>>>,
+        failed: &Mutex<Option<io::Error>>,
+        batch: &mut Vec<Line>,
+    ) -> bool {
+        // The lock is held while waiting: the others could do nothing but wait as well.
+        let lines = lines.lock();
+        let mut next = match lines.recv_timeout(TICK) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        while let Some(line) = next {
+            match line {
+                Ok(line) => batch.push(line),
+                // The last thing that the reader says.
+                Err(error) => *failed.lock() = Some(error),
+            }
+            next = (batch.len() < self.batch()).then(|| lines.try_recv().ok()).flatten();
+        }
+        true
+    }
+
+    /// Submits a line's task, or says why it is none; `None` when a signal asked to end.
+    fn submit(&self, line: &Line) -> Option<Result<Ticket<'_>, Failure>> {
         let invalid = |problem: &str| Some(Err(Failure::invalid_task(line.number, problem)));
         let text = match &line.text {
             Ok(text) => text,
@@ -137,16 +170,20 @@ impl Pipeline<'_> {
             Err(problem) => return invalid(&problem),
         };
         let task = task(&arguments);
-        let ticket = loop {
+        loop {
             match self.engine.submit(&task) {
-                Ok(ticket) => break ticket,
+                Ok(ticket) => return Some(Ok(ticket)),
                 Err(SubmitError::Full { .. }) if self.stop.asked() => return None,
                 Err(SubmitError::Full { .. }) => thread::sleep(FULL_PAUSE),
                 Err(error) => return Some(Err(error.into())),
             }
-        };
+        }
+    }
+
+    /// A task's answer as a line, or its failure; `None` when a signal asked to end.
+    fn wait(&self, ticket: &Ticket<'_>) -> Option<Result<Vec<u8>, Failure>> {
         loop {
-            match self.engine.wait(&ticket, TICK) {
+            match self.engine.wait(ticket, TICK) {
                 Ok(answer) => return Some(output::answer(answer.value())),
                 Err(WaitError::TimedOut) if self.stop.asked() => return None,
                 Err(WaitError::TimedOut) => {}
@@ -154,6 +191,12 @@ impl Pipeline<'_> {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// Lines that a thread has in hand at once: several, so that workers find the next task
+    /// queued and nobody is woken for each one.
+    fn batch(&self) -> usize {
+        (self.engine.slots() / self.threads).max(1)
     }
 
     /// Writes finished lines in order, and flushes whenever the next one is not there yet.
