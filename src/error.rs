@@ -172,14 +172,14 @@ pub enum StartError {
         total: u64,
     },
     /// The model could not be imported or preloaded, or does not take the signature's keywords.
-    #[error("the model could not be imported: {error}\n{}", .error.traceback)]
+    #[error("the model could not be imported: {}", .error.in_full())]
     Import {
         /// What it raised.
         #[source]
         error: PythonError,
     },
     /// The constructor or `initialize` raised.
-    #[error("worker {worker} could not initialise the model: {error}\n{}", .error.traceback)]
+    #[error("worker {worker} could not initialise the model: {}", .error.in_full())]
     Initialize {
         /// The worker's number.
         worker: u16,
@@ -323,7 +323,7 @@ impl SubmitError {
 #[non_exhaustive]
 pub enum TaskError {
     /// The model raised.
-    #[error("{}\n{}", .0, .0.traceback)]
+    #[error("{}", .0.in_full())]
     Python(#[source] PythonError),
     /// The model returned what an answer cannot carry.
     #[error("{0}")]

@@ -261,6 +261,23 @@ fn the_death_of_the_fork_server_ends_running_tasks_and_loses_no_queued_one() {
 }
 
 #[test]
+fn a_fork_server_that_is_stopped_is_replaced_when_a_worker_is_needed() {
+    leak_free(|bench| {
+        let builder = faulty(bench, 1, "").start_deadline(Duration::from_secs(1));
+        let engine = builder.start().unwrap();
+        let before = engine.worker_pids();
+        let server = bench.processes().into_iter().find(|pid| !before.contains(pid)).unwrap();
+        signal(server, Signal::SIGSTOP);
+        signal(before[0], Signal::SIGKILL);
+        let key = submit(&engine, 0);
+        // Answered by a worker of the next server, unless the dying one had taken it.
+        let _ = death(engine.wait(key, PATIENCE));
+        until_whole(&engine, &before);
+        assert_eq!(death(engine.wait(submit(&engine, 0), PATIENCE)), None);
+    });
+}
+
+#[test]
 fn workers_that_die_again_and_again_are_replaced_again_and_again() {
     leak_free(|bench| {
         let builder = bench.builder("die").signature(Signature::new().int("how")).slots(8);

@@ -111,9 +111,9 @@ enum WorkerLife {
     /// Nobody; a worker is asked for once the time has come.
     Vacant { not_before: Instant },
     /// Asked for. A worker may say that it is ready before the server says that it exists.
-    Requested { ready: bool },
+    Requested { ready: bool, since: Instant },
     /// A process that does not serve yet.
-    Starting { process: Process },
+    Starting { process: Process, since: Instant },
     /// A worker.
     Serving { process: Process, since: Instant },
     /// Ended, says the kernel; how, the server will say.
@@ -124,7 +124,7 @@ impl Place {
     fn process(&self) -> Option<&Process> {
         match &self.worker {
             WorkerLife::Vacant { .. } | WorkerLife::Requested { .. } => None,
-            WorkerLife::Starting { process }
+            WorkerLife::Starting { process, .. }
             | WorkerLife::Serving { process, .. }
             | WorkerLife::Ended { process, .. } => Some(process),
         }
@@ -184,6 +184,8 @@ struct Supervisor {
     /// Failed starts of the fork server in a row, and when the next may be tried.
     server_failures: u32,
     server_not_before: Instant,
+    /// When the present one was started.
+    server_since: Instant,
     places: Vec<Place>,
     stage: Stage,
     /// The first thing that went wrong during the start.
@@ -213,6 +215,7 @@ impl Supervisor {
             server: None,
             server_failures: 0,
             server_not_before: now,
+            server_since: now,
             places,
             stage: Stage::Connecting,
             trouble: None,
@@ -280,7 +283,7 @@ impl Supervisor {
             if self.next_tick.is_some_and(|tick| now >= tick) {
                 self.tick(now);
             }
-            let wake_up = self.next_timer();
+            let wake_up = self.next_timer(now);
             self.listen(wake_up);
             let requests = std::mem::take(&mut *self.core.mailbox.requests.lock());
             for request in requests {
@@ -293,13 +296,19 @@ impl Supervisor {
     }
 
     /// When something has to be done even if nothing happens.
-    fn next_timer(&self) -> Option<Instant> {
+    fn next_timer(&self, now: Instant) -> Option<Instant> {
         let places = self.places.iter().filter_map(|place| match &place.worker {
             WorkerLife::Vacant { not_before } if self.server_is_ready() => Some(*not_before),
             WorkerLife::Ended { noticed, .. } => Some(*noticed + STATUS_PATIENCE),
+            // Short of exact: whatever starts is looked at again at this pace.
+            WorkerLife::Requested { .. } | WorkerLife::Starting { .. } => Some(now + TICK),
             _ => None,
         });
-        let server = self.server.is_none().then_some(self.server_not_before);
+        let server = match self.server {
+            None => Some(self.server_not_before),
+            Some(_) if !self.server_is_ready() => Some(now + TICK),
+            Some(_) => None,
+        };
         places.chain(self.next_tick).chain(server).min()
     }
 
@@ -308,6 +317,13 @@ impl Supervisor {
         let now = Instant::now();
         if self.server.is_none() && self.wants_workers() && now >= self.server_not_before {
             self.start_server(now);
+        }
+        if self.server.is_some()
+            && !self.server_is_ready()
+            && self.is_overdue(self.server_since, now)
+        {
+            tracing::error!("the fork server does not get ready: replacing it");
+            self.lose_server(now);
         }
         for index in 0..self.places.len() {
             let Some(place) = self.places.get(index) else { break };
@@ -320,9 +336,23 @@ impl Supervisor {
                 WorkerLife::Ended { noticed, .. } if now >= *noticed + STATUS_PATIENCE => {
                     self.bury(index, Exit::Unknown, now);
                 }
+                WorkerLife::Starting { process, since } if self.is_overdue(*since, now) => {
+                    tracing::error!(pid = process.pid, "a worker does not get ready: replacing it");
+                    process.kill();
+                }
+                WorkerLife::Requested { since, .. } if self.is_overdue(*since, now) => {
+                    tracing::error!("the fork server makes no worker: replacing it");
+                    self.lose_server(now);
+                }
                 _ => {}
             }
         }
+    }
+
+    /// Whether something that has been starting for so long is given up, as the first start would
+    /// be. During that one the start's own deadline comes before this.
+    fn is_overdue(&self, since: Instant, now: Instant) -> bool {
+        now.duration_since(since) > self.config.start_deadline
     }
 
     /// While draining only if tasks wait that nobody else will do.
@@ -344,6 +374,7 @@ impl Supervisor {
     fn start_server(&mut self, now: Instant) {
         let Some(found) = &self.found else { return };
         self.stage = Stage::Connecting;
+        self.server_since = now;
         let descriptor = self.core.segment.descriptor();
         let server = Server::start(&self.config, found, descriptor).and_then(|server| {
             server.tell(&ToServer::Setup(self.config.setup.clone()))?;
@@ -368,7 +399,7 @@ impl Supervisor {
             return;
         };
         place.incarnation += 1;
-        place.worker = WorkerLife::Requested { ready: false };
+        place.worker = WorkerLife::Requested { ready: false, since: now };
         let message = ToServer::Spawn { worker, incarnation: place.incarnation };
         if let Some(words) = self.core.segment.region().workers().get(index) {
             ring::clear_worker(words);
@@ -495,8 +526,9 @@ impl Supervisor {
                 let process = Process { pid, pidfd };
                 match self.place(worker, incarnation) {
                     Some((_, place)) => {
-                        let ready = matches!(place.worker, WorkerLife::Requested { ready: true });
-                        place.worker = WorkerLife::Starting { process };
+                        let ready =
+                            matches!(place.worker, WorkerLife::Requested { ready: true, .. });
+                        place.worker = WorkerLife::Starting { process, since: now };
                         if ready {
                             self.note_ready(worker, incarnation, now);
                         }
@@ -539,10 +571,10 @@ impl Supervisor {
     fn note_ready(&mut self, worker: u16, incarnation: u32, now: Instant) {
         let ending = self.ending != Ending::No;
         let Some((index, place)) = self.place(worker, incarnation) else { return };
-        let life = std::mem::replace(&mut place.worker, WorkerLife::Requested { ready: true });
-        place.worker = match life {
-            WorkerLife::Starting { process } => WorkerLife::Serving { process, since: now },
-            WorkerLife::Requested { .. } => WorkerLife::Requested { ready: true },
+        let vacant = WorkerLife::Vacant { not_before: now };
+        place.worker = match std::mem::replace(&mut place.worker, vacant) {
+            WorkerLife::Starting { process, .. } => WorkerLife::Serving { process, since: now },
+            WorkerLife::Requested { since, .. } => WorkerLife::Requested { ready: true, since },
             other => other,
         };
         if ending {
@@ -563,9 +595,9 @@ impl Supervisor {
     /// The kernel says that a worker has ended. How it did, the server will say.
     fn note_end(&mut self, index: usize, now: Instant) {
         let Some(place) = self.places.get_mut(index) else { return };
-        let life = std::mem::replace(&mut place.worker, WorkerLife::Requested { ready: false });
-        place.worker = match life {
-            WorkerLife::Starting { process } => {
+        let vacant = WorkerLife::Vacant { not_before: now };
+        place.worker = match std::mem::replace(&mut place.worker, vacant) {
+            WorkerLife::Starting { process, .. } => {
                 WorkerLife::Ended { process, noticed: now, served: None }
             }
             WorkerLife::Serving { process, since } => {

@@ -1,5 +1,6 @@
 //! What a worker writes back: a value, a Python error, or why there can be neither.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bincode::enc::write::Writer;
@@ -36,6 +37,15 @@ impl PythonError {
     /// An error without a traceback, as a Rust handler raises it.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: kind.into(), message: message.into(), traceback: String::new() }
+    }
+
+    /// The traceback, which ends with type and message; these alone if there is none.
+    pub fn in_full(&self) -> Cow<'_, str> {
+        if self.traceback.is_empty() {
+            Cow::Owned(self.to_string())
+        } else {
+            Cow::Borrowed(self.traceback.trim_end())
+        }
     }
 
     /// Cuts the texts so that the encoding takes at most `room` bytes: of the traceback the
