@@ -456,6 +456,53 @@ fn shutdown_ends_what_is_not_done_at_its_deadline() {
 }
 
 #[test]
+fn abandoning_a_task_while_its_worker_dies_gives_its_slot_back() {
+    leak_free(|bench| {
+        let builder = bench.builder("die").signature(Signature::new().int("how"));
+        let engine = builder.workers(1).slots(4).start().unwrap();
+        for round in 0..40_u64 {
+            // The deadline comes at about the time of the death.
+            let deadline = Duration::from_micros(100 * (round % 20));
+            let _ = engine.call(&Task::new().int(9), deadline);
+        }
+        wait_until("free again", || match engine.in_use() {
+            0 => Ok(()),
+            used => Err(format!("{used} in use")),
+        });
+    });
+}
+
+#[test]
+fn nothing_is_left_in_use_by_tasks_that_were_abandoned_before_the_shutdown() {
+    leak_free(|bench| {
+        let engine = bench.builder("sleep").signature(one_int()).workers(1).start().unwrap();
+        for _ in 0..5 {
+            drop(engine.submit(&Task::new().int(60_000)).unwrap());
+        }
+        engine.shutdown(Duration::ZERO);
+        assert_eq!(engine.in_use(), 0);
+    });
+}
+
+#[test]
+fn a_start_deadline_of_any_length_is_waited_for() {
+    leak_free(|bench| {
+        drop(bench.builder("echo").start_deadline(Duration::MAX).start().unwrap());
+    });
+}
+
+#[test]
+fn an_answer_that_is_used_again_is_empty_after_an_error() {
+    both(|bench, start| {
+        let engine = start(bench.builder("echo").signature(one_int()));
+        let key = engine.submit(&Task::new().int(42)).unwrap().into_key();
+        let mut answer = engine.wait(key, PATIENCE).unwrap();
+        assert!(engine.retrieve_into(key, &mut answer).is_err());
+        assert_eq!(answer.value(), ValueRef::None);
+    });
+}
+
+#[test]
 fn a_thread_that_waits_is_told_when_the_engine_is_closed() {
     leak_free(|bench| {
         let engine = bench.builder("sleep").signature(one_int()).workers(1).start().unwrap();

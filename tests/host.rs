@@ -119,6 +119,31 @@ fn a_host_that_reaps_every_child_itself_gets_exit_statuses_all_the_same() {
     });
 }
 
+/// Not a test by itself: run by the next one, with some of its standard descriptors closed.
+#[test]
+#[ignore = "needs closed descriptors: run by another test"]
+fn with_closed_descriptors() {
+    leak_free(|bench| {
+        let builder = bench.builder("descriptors").workers(1);
+        let engine = builder.start().unwrap();
+        let answer = engine.call(&Task::new(), PATIENCE).unwrap();
+        for index in 0..3 {
+            let target = answer.str(index).unwrap();
+            assert!(!target.contains("nearcall"), "the worker's descriptor {index} is {target}");
+        }
+    });
+}
+
+#[test]
+fn a_host_without_standard_descriptors_does_not_make_the_segment_one() {
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        let own = std::env::current_exe().unwrap();
+        let script = format!("exec \"$0\" --exact with_closed_descriptors --ignored {closed}");
+        let status = std::process::Command::new("sh").args(["-c", &script]).arg(own).status();
+        assert!(status.unwrap().success(), "with {closed}");
+    }
+}
+
 #[test]
 fn engines_do_not_disturb_each_other() {
     leak_free(|bench| {

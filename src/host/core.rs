@@ -48,6 +48,8 @@ struct Entrance {
 /// The engine's shared half. The segment goes when the last thread drops it.
 pub(crate) struct Core {
     pub(crate) segment: Segment,
+    /// Descriptors 0 to 2, where the host had closed them.
+    _standard: Vec<std::os::fd::OwnedFd>,
     pub(crate) signature: Signature,
     pub(crate) mailbox: Mailbox,
     pub(crate) book: Book,
@@ -71,6 +73,7 @@ impl Core {
         let cpus = u32::try_from(cpus::available()).unwrap_or(u32::MAX);
         let spin = if cpus > 1 { spin } else { std::time::Duration::ZERO };
         let spin_ns = u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX);
+        let standard = memory::occupy_standard_descriptors().map_err(system("open /dev/null"))?;
         let segment = Segment::create(sizes, spin_ns).map_err(|error| match error {
             SegmentError::NoRoom { needed, available, total } => {
                 StartError::NoSharedMemory { needed, available, total }
@@ -80,6 +83,7 @@ impl Core {
         let random = memory::random_u64().map_err(system("draw a random number"))?;
         Ok(Self {
             segment,
+            _standard: standard,
             signature,
             mailbox: Mailbox {
                 bell: Bell::new().map_err(system("create an eventfd"))?,
@@ -206,11 +210,11 @@ impl Core {
     #[inline]
     fn free_slot(&self, key: Key) {
         if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
-            // Relaxed: workers ignore the word until the slot is queued again, and the next
-            // thread that takes it is ordered by the lock of the free stack.
+            // Release: pairs with the Acquire in `state_of`: another thread that asks for the same
+            // key and sees FREE sees in the book that the task is not live.
             slot.words
                 .state
-                .store(State::of_host(Phase::Free, generation).pack(), Ordering::Relaxed);
+                .store(State::of_host(Phase::Free, generation).pack(), Ordering::Release);
         }
         self.book.release(key);
     }
@@ -303,8 +307,8 @@ impl Core {
 
     /// Ends a live task whose slot holds what it cannot hold, and has the culprit replaced.
     fn fault(&self, key: Key, place: Option<u16>, detail: &'static str) -> RetrieveError {
-        self.mailbox.ask(Request::Fault(place));
         if self.book.take_live(key) {
+            self.mailbox.ask(Request::Fault(place));
             self.free_slot(key);
             RetrieveError::Task(TaskError::Corrupt { detail })
         } else {
@@ -317,25 +321,24 @@ impl Core {
         if self.in_forked_child() {
             return;
         }
-        match self.book.look(key) {
-            Look::Settled => drop(self.book.take_verdict(key)),
-            Look::Live if self.book.abandon(key) => {
-                if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
-                    let queued = State::of_host(Phase::Queued, generation).pack();
-                    let cancelled = State::of_host(Phase::Cancelled, generation).pack();
-                    // Relaxed: nothing is handed over. Fails when a worker was faster; then the
-                    // task runs and its outcome is dropped.
-                    let _ = slot.words.state.compare_exchange(
-                        queued,
-                        cancelled,
-                        Ordering::Relaxed,
-                        Ordering::Relaxed,
-                    );
-                    wake_waiters(slot);
-                }
-                self.reclaim();
+        if self.book.look(key) == Look::Live && self.book.abandon(key) {
+            if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+                let queued = State::of_host(Phase::Queued, generation).pack();
+                let cancelled = State::of_host(Phase::Cancelled, generation).pack();
+                // Release: pairs with the Acquire in `state_of`: who sees CANCELLED sees in
+                // the book that the task is not live. Fails when a worker was faster; then
+                // the task runs and its outcome is dropped.
+                let _ = slot.words.state.compare_exchange(
+                    queued,
+                    cancelled,
+                    Ordering::Release,
+                    Ordering::Relaxed,
+                );
+                wake_waiters(slot);
             }
-            _ => {}
+        } else if self.book.look(key) == Look::Settled {
+            // Also when the supervisor was faster than the `abandon` above.
+            drop(self.book.take_verdict(key));
         }
     }
 
@@ -345,8 +348,8 @@ impl Core {
             Some(state) if state.phase == Phase::Done => {
                 if let Some(slot) = self.slot(key) {
                     let free = State::of_host(Phase::Free, state.generation).pack();
-                    // Relaxed: as in `free_slot`.
-                    slot.words.state.store(free, Ordering::Relaxed);
+                    // Release: as in `free_slot`.
+                    slot.words.state.store(free, Ordering::Release);
                 }
                 true
             }
@@ -365,18 +368,25 @@ impl Core {
         }
     }
 
-    /// Ends every task that is not done: nobody is left to do it.
-    pub(crate) fn settle_all(&self) {
+    /// Ends every task that is not done: nobody is left to do it. Says how many there were.
+    pub(crate) fn settle_all(&self) -> usize {
+        let mut ended = 0;
         for index in 0..=u16::MAX {
             let Some(slot) = self.segment.region().slot(index) else { break };
             if let Some(key) = self.book.live_at(index) {
                 let done = self.state_of(key).is_some_and(|state| state.phase == Phase::Done);
                 if !done {
                     self.settle(key, TaskError::Closed);
+                    ended += 1;
                 }
+            } else if let Some(state) = State::unpack(slot.words.state.load(Ordering::Acquire)) {
+                // Abandoned: nobody else hands the slot back.
+                ring::settle(slot.words, state.generation);
             }
             wake_waiters(slot);
         }
+        self.reclaim();
+        ended
     }
 }
 

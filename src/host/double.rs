@@ -18,7 +18,7 @@ use crate::sys::futex;
 use crate::wire::{AnswerBuf, Args, PythonError, Refusal, Signature, Value};
 
 /// How long threads may take to finish their task once the shutdown's deadline has passed.
-const STOP_PATIENCE: Duration = Duration::from_millis(400);
+const STOP_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Starts an engine over threads that run `model`.
 pub(crate) fn start<F>(config: Config, model: F) -> Result<Engine, StartError>
@@ -82,7 +82,7 @@ pub(crate) fn end(core: &Core, threads: Vec<JoinHandle<()>>, deadline: Instant) 
     for thread in finished {
         let _ = thread.join();
     }
-    core.settle_all();
+    drained &= core.settle_all() == 0;
     Shutdown { drained, killed: stuck.len() }
 }
 

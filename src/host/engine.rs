@@ -30,7 +30,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// [`wait`](Engine::wait) and [`call`](Engine::call) do. Share an engine between threads by
 /// reference or in an [`Arc`]. Any number of engines can live in one process.
 ///
-/// Dropping it ends it: running tasks get 0.4 s to finish, then the workers are killed. Call
+/// Dropping it ends it: running tasks get 0.3 s to finish, then the workers are killed. Call
 /// [`shutdown`](Engine::shutdown) first to drain. An engine belongs to the process that started
 /// it: in a forked child every call is an error, and drop does nothing.
 pub struct Engine {
@@ -115,7 +115,7 @@ impl Engine {
         task: impl AsKey,
         answer: &mut Answer,
     ) -> Result<bool, RetrieveError> {
-        self.core.retrieve_into(task.as_key(), answer)
+        self.core.retrieve_into(task.as_key(), answer).inspect_err(|_| answer.payload().clear())
     }
 
     /// Waits for the answer of a task.
@@ -175,17 +175,21 @@ impl Engine {
 
     /// Slots that hold a task or an answer that was not retrieved, at this moment.
     pub fn in_use(&self) -> usize {
-        if !self.core.in_forked_child() {
-            self.core.reclaim();
+        if self.core.in_forked_child() {
+            // The locks may have been held at the fork.
+            return 0;
         }
+        self.core.reclaim();
         self.core.book.in_use()
     }
 
     /// The process ids of the workers that serve at this moment; none for a test double.
     pub fn worker_pids(&self) -> Vec<u32> {
         match &self.backend {
-            Backend::Processes { shared, .. } => shared.pids.lock().clone(),
-            Backend::Threads(_) => Vec::new(),
+            Backend::Processes { shared, .. } if !self.core.in_forked_child() => {
+                shared.pids.lock().clone()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -198,8 +202,9 @@ impl Engine {
     }
 
     /// Ends the engine: takes no more tasks, waits for those accepted until the deadline, then
-    /// gives running ones 0.4 s more, then kills. Tasks without an outcome end with
-    /// [`TaskError::Closed`](crate::error::TaskError::Closed). Answers stay to be retrieved.
+    /// gives running ones 0.3 s more, then kills. Tasks that were not begun end with
+    /// [`TaskError::Closed`](crate::error::TaskError::Closed), those whose worker was killed with
+    /// [`TaskError::Died`](crate::error::TaskError::Died). Answers stay to be retrieved.
     ///
     /// Returns within the deadline plus a second. A second call returns at once, or waits for the
     /// first.
@@ -208,7 +213,8 @@ impl Engine {
         if self.core.in_forked_child() {
             return unasked;
         }
-        let deadline = deadline.into().instant().unwrap_or_else(|| Instant::now() + FAR);
+        let far = Instant::now() + FAR;
+        let deadline = deadline.into().instant().map_or(far, |deadline| deadline.min(far));
         match &self.backend {
             Backend::Processes { thread, shared, .. } => {
                 let mut thread = thread.lock();
@@ -216,7 +222,8 @@ impl Engine {
                     self.core.mailbox.ask(Request::Shutdown(deadline));
                     let _ = thread.join();
                 }
-                shared.shutdown.lock().unwrap_or(unasked)
+                // Without a report the supervisor has ended by a panic.
+                shared.shutdown.lock().unwrap_or(Shutdown { drained: false, killed: 0 })
             }
             Backend::Threads(threads) => {
                 let mut threads = threads.lock();

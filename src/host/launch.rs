@@ -17,10 +17,10 @@ const THREAD_VARIABLES: [&str; 4] =
 
 /// How long a packet may wait for room in the socket. Our messages are small and the server
 /// reads all the time, unless it is stopped.
-const SEND_PATIENCE: Duration = Duration::from_millis(200);
+const SEND_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long a server that was told to end may take.
-const END_PATIENCE: Duration = Duration::from_millis(500);
+const END_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What arrived from the server.
 pub(crate) enum Heard {

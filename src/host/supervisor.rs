@@ -20,9 +20,9 @@ use super::launch::{Heard, Server};
 use crate::error::{StartError, TaskError};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{Order, Owner, Phase, State, WorkerWords};
+use crate::shm::{Entry, Order, Owner, Phase, State, WorkerWords};
 use crate::sync::{Ordering, fence};
-use crate::sys::process::Process;
+use crate::sys::process::{self, Process};
 use crate::sys::{futex, socket};
 use crate::wire::{Exit, FromServer, StartMethod, ToServer};
 
@@ -38,11 +38,13 @@ const STALL_TICKS: u32 = 10;
 /// How long the fork server may take to tell the exit status of a worker that has ended.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
 /// How long workers may take to finish their task once the shutdown's deadline has passed.
-const STOP_PATIENCE: Duration = Duration::from_millis(400);
+const STOP_PATIENCE: Duration = Duration::from_millis(300);
 /// How long the kernel may take to end what was killed.
-const KILL_PATIENCE: Duration = Duration::from_millis(500);
+const KILL_PATIENCE: Duration = Duration::from_millis(300);
 /// A worker that lived shorter than this counts as a failed start.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// The furthest deadline that is taken seriously.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
@@ -56,6 +58,8 @@ pub(crate) fn start(config: Config) -> Result<Engine, StartError> {
         thread::Builder::new().name("nearcall".to_owned()).spawn(move || {
             // Whatever happens to this thread, nobody waits for ever.
             let _closing = CloseAtEnd(core.clone());
+            // The host's handlers run on the host's threads.
+            process::block_signals();
             Supervisor::new(core, shared, config).run(&report);
         })
     };
@@ -245,7 +249,8 @@ impl Supervisor {
 
     /// From nothing to all workers serving.
     fn bring_up(&mut self) -> Result<(), StartError> {
-        let deadline = Instant::now() + self.config.start_deadline;
+        let now = Instant::now();
+        let deadline = now.checked_add(self.config.start_deadline).unwrap_or(now + FAR);
         let found =
             discover(self.config.worker.as_deref(), self.config.python.as_deref(), deadline)?;
         if let Some(python) = &found.python {
@@ -522,7 +527,13 @@ impl Supervisor {
                 self.complain(StartError::Import { error });
             }
             FromServer::Spawned { worker, incarnation, pid } => {
-                let Some(pidfd) = descriptor else { return };
+                let Some(pidfd) = descriptor else {
+                    // The kernel drops what it cannot hand over: this process has no room for
+                    // another descriptor. Without one the worker cannot be watched.
+                    let source = std::io::Error::from(nix::Error::EMFILE);
+                    self.complain(StartError::System { action: "watch a worker", source });
+                    return self.lose_server(now);
+                };
                 let process = Process { pid, pidfd };
                 match self.place(worker, incarnation) {
                     Some((_, place)) => {
@@ -569,7 +580,7 @@ impl Supervisor {
     }
 
     fn note_ready(&mut self, worker: u16, incarnation: u32, now: Instant) {
-        let ending = self.ending != Ending::No;
+        let ending = self.ending;
         let Some((index, place)) = self.place(worker, incarnation) else { return };
         let vacant = WorkerLife::Vacant { not_before: now };
         place.worker = match std::mem::replace(&mut place.worker, vacant) {
@@ -577,8 +588,10 @@ impl Supervisor {
             WorkerLife::Requested { since, .. } => WorkerLife::Requested { ready: true, since },
             other => other,
         };
-        if ending {
-            self.order(index, Order::Drain);
+        match ending {
+            Ending::No => {}
+            Ending::Draining => self.order(index, Order::Drain),
+            Ending::Stopping => self.order(index, Order::Stop),
         }
         self.publish_pids();
     }
@@ -622,7 +635,8 @@ impl Supervisor {
             _ => return,
         };
         let long_lived = served.is_some_and(|since| now.duration_since(since) >= SHORT_LIFE);
-        place.failures = if long_lived || ending { 0 } else { place.failures + 1 };
+        let in_order = ending && exit == Exit::Code(0);
+        place.failures = if long_lived || in_order { 0 } else { place.failures.saturating_add(1) };
         // The first death in a row is replaced at once.
         let wait = if place.failures > 1 { back_off(place.failures - 1) } else { Duration::ZERO };
         place.worker = WorkerLife::Vacant { not_before: now + wait };
@@ -675,12 +689,14 @@ impl Supervisor {
         }
         let deadline = now + KILL_PATIENCE;
         for index in 0..self.places.len() {
-            if let Some(process) = self.places.get(index).and_then(Place::process) {
-                process.kill();
-                let left = deadline.saturating_duration_since(Instant::now());
-                let _ = socket::readable(&[process.pidfd.as_fd()], Some(left));
+            let ended = self.places.get(index).and_then(Place::process).is_none_or(|process| {
+                process.kill_with_group();
+                process.has_ended_by(deadline)
+            });
+            // One that the kernel has not ended yet is buried when it has.
+            if ended {
+                self.bury(index, Exit::Unknown, now);
             }
-            self.bury(index, Exit::Unknown, now);
         }
         self.complain(StartError::Died {
             who: "the fork server".to_owned(),
@@ -692,6 +708,7 @@ impl Supervisor {
 
     /// Replaces the worker that has written nonsense; all of them if nobody knows which.
     fn replace_faulty(&mut self, place: Option<u16>) {
+        let place = place.filter(|place| usize::from(*place) < self.places.len());
         tracing::error!(?place, "a worker wrote into the segment what no worker writes");
         for (index, candidate) in self.places.iter().enumerate() {
             if place.is_none_or(|place| usize::from(place) == index)
@@ -752,6 +769,17 @@ impl Supervisor {
         if ticks == 0 {
             return;
         }
+        // Who has claimed the entry at the head and does not move on sits in the lock.
+        if let Some(holder) = self.holder_of_the_lock() {
+            if ticks >= STALL_TICKS {
+                self.audit.ticks_without_progress = 0;
+                if let Some(process) = self.places.get(holder).and_then(Place::process) {
+                    tracing::error!(pid = process.pid, "a worker stays in the lock: replacing it");
+                    process.kill();
+                }
+            }
+            return;
+        }
         let idle = self.idle_places();
         if idle.is_empty() {
             // All are busy: the queue may wait.
@@ -770,9 +798,26 @@ impl Supervisor {
             }
         } else if ticks >= WAKE_TICKS {
             for words in region.workers() {
+                // A searcher that does not search keeps all others asleep. For one that does, the
+                // word is a hint that it misses for a moment.
+                words.searching.store(0, Ordering::Relaxed);
                 wake(words);
             }
         }
+    }
+
+    /// The worker that has claimed the task at the head and not moved the head on.
+    fn holder_of_the_lock(&self) -> Option<usize> {
+        let region = self.core.segment.region();
+        let ring = region.ring();
+        let entries = ring.entries.len() as u64;
+        // Relaxed, here and below: looked at once a tick, and believed only after several.
+        let head = ring.head.load(Ordering::Relaxed);
+        let word = ring.entries.get((head & (entries - 1)) as usize)?.load(Ordering::Relaxed);
+        let key = Entry::fresh(word, head, entries)??;
+        let state = region.slot(key.index())?.words.state.load(Ordering::Relaxed);
+        let state = State::unpack(state).filter(|s| Some(s.generation) == key.generation())?;
+        state.owner.place().map(usize::from)
     }
 
     /// Workers that serve and run no task.
@@ -866,12 +911,12 @@ impl Supervisor {
             report.drained = false;
         }
         report.killed = self.places.iter().filter(|place| place.process().is_some()).count();
-        self.kill_everything();
+        report.drained &= self.kill_everything() == 0;
         report
     }
 
-    /// Ends the server and all workers, in whatever state they are.
-    fn kill_everything(&mut self) {
+    /// Ends the server and all workers, in whatever state they are. Says how many tasks that ends.
+    fn kill_everything(&mut self) -> usize {
         self.ending = Ending::Stopping;
         self.core.close("it was shut down");
         for place in &self.places {
@@ -887,7 +932,7 @@ impl Supervisor {
         if let Some(server) = self.server.take() {
             server.end();
         }
-        self.core.settle_all();
+        self.core.settle_all()
     }
 }
 

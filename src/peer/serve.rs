@@ -83,7 +83,11 @@ impl<'a, H: Handler> Worker<'a, H> {
         let slot = self.region.slot(key.index()).ok_or(End::Broken)?;
         faults::point("serve.claimed");
         match slot.copy_out(&mut self.task) {
-            Ok(()) => self.handler.handle(&self.task, &mut self.answer),
+            Ok(()) => {
+                // A handler that writes nothing must not send the last task's outcome again.
+                self.answer.clear();
+                self.handler.handle(&self.task, &mut self.answer);
+            }
             Err(_) => self.answer.refuse(Refusal::MalformedTask),
         }
         faults::point("serve.called");
@@ -111,13 +115,16 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// The next task; `None` when the host has ordered the end.
     fn next(&mut self) -> Result<Option<Key>, LockLost> {
         loop {
-            if self.order() == Order::Stop {
+            // Before the look at the ring: an order to drain that is seen afterwards may be younger
+            // than a task that the look has missed.
+            let order = self.order();
+            if order == Order::Stop {
                 return Ok(None);
             }
             if let Some(key) = self.claim()? {
                 return Ok(Some(key));
             }
-            if self.order() == Order::Drain {
+            if order == Order::Drain {
                 return Ok(None);
             }
             if let Some(key) = self.search()? {

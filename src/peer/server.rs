@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -303,7 +304,15 @@ impl<R: Runtime> Server<R> {
                 Err(error) => Err(error),
             }
         };
-        let watched = made.and_then(|pid| Ok((pid, process::pidfd_of_child(pid)?)));
+        let watched = made.and_then(|pid| {
+            let pidfd = process::pidfd_of_child(pid).inspect_err(|_| {
+                // Nobody would watch it, and its place would be given to another.
+                process::kill_group(pid);
+                process::kill(pid);
+                process::reap(pid);
+            });
+            Ok((pid, pidfd?))
+        });
         match watched {
             Ok((pid, pidfd)) => {
                 let message = FromServer::Spawned {
@@ -359,7 +368,7 @@ impl<R: Runtime> Server<R> {
         socket::send(ours.as_fd(), &packet, None, Instant::now())?;
         let descriptors =
             [self.station.control.as_fd(), self.station.segment.as_fd(), theirs.as_fd()];
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new("/proc/self/exe");
         command.arg("--worker");
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));
         command.args([place.to_string(), incarnation.to_string()]);
@@ -407,11 +416,16 @@ fn worker_from_scratch<R: Runtime>(
 
 /// The rest of a worker's life. Never returns: what the fork has copied must not run twice.
 fn be_worker<R: Runtime>(station: Station, runtime: R, place: u16, incarnation: u32) -> ! {
-    let status = serve_tasks(station, runtime, place, incarnation).unwrap_or_else(|error| {
-        eprintln!("nearcall-worker (pid {}): {error}", process::own_pid());
-        1
-    });
-    process::exit_now(status)
+    let life = AssertUnwindSafe(|| serve_tasks(station, runtime, place, incarnation));
+    process::exit_now(match catch_unwind(life) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            eprintln!("nearcall-worker (pid {}): {error}", process::own_pid());
+            1
+        }
+        // The panic has printed itself. The server's frames below must not see it.
+        Err(_) => 101,
+    })
 }
 
 /// Constructs the model, serves until there is a reason to stop, gives the exit status.

@@ -15,12 +15,20 @@ pub(crate) fn running_of(slot: &SlotWords, owner: Owner) -> Option<Generation> {
     (running && state.owner == owner).then_some(state.generation)
 }
 
-/// RUNNING or CONDEMNED → DONE(host): the task ends with the verdict that the host has recorded
+/// Any phase that waits for a worker → DONE(host): the task ends with the verdict that the host has recorded
 /// in its own memory before this call.
 pub(crate) fn settle(slot: &SlotWords, generation: Generation) {
-    // Release: pairs with the Acquire load of the state by waiting threads. A plain store will
-    // do: the owner is dead, and nobody else takes a step out of these phases.
-    slot.state.store(State::of_host(Phase::Done, generation).pack(), Ordering::Release);
+    // Relaxed: nothing is read through it.
+    let word = slot.state.load(Ordering::Relaxed);
+    let waits = State::unpack(word).is_some_and(|state| {
+        state.generation == generation && !matches!(state.phase, Phase::Free | Phase::Filling)
+    });
+    if waits {
+        let done = State::of_host(Phase::Done, generation).pack();
+        // Release: pairs with the Acquire load of the state by waiting threads. Fails only when
+        // the host has moved on meanwhile: a word of another task is never overwritten.
+        let _ = slot.state.compare_exchange(word, done, Ordering::Release, Ordering::Relaxed);
+    }
 }
 
 /// Sets a dead worker's words to those of a worker that has not started.

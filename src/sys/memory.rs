@@ -163,6 +163,21 @@ impl Drop for ForkWitness {
     }
 }
 
+/// Makes sure that descriptors 0, 1 and 2 are taken, so that none of ours becomes somebody's
+/// standard output. What was closed is /dev/null while the result lives, in children too.
+pub(crate) fn occupy_standard_descriptors() -> io::Result<Vec<OwnedFd>> {
+    use rustix::fs::{Mode, OFlags};
+    let mut taken = Vec::new();
+    loop {
+        // Not closed on exec, on purpose.
+        let descriptor = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
+        if descriptor.as_raw_fd() > 2 {
+            return Ok(taken);
+        }
+        taken.push(descriptor);
+    }
+}
+
 /// Keeps `descriptor` open across an exec. For use between fork and exec.
 pub(crate) fn keep_over_exec(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(descriptor.as_fd(), rustix::io::FdFlags::empty())?)

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -25,6 +26,27 @@ impl Process {
     /// Kills it, stopped or not. One that has ended already stays ended.
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+    }
+
+    /// Kills it and the group that it leads. For one that nobody has reaped: until then its number
+    /// is its own.
+    pub(crate) fn kill_with_group(&self) {
+        if !self.has_ended_by(Instant::now()) {
+            kill_group(Pid::from_raw(self.pid.cast_signed()));
+        }
+        self.kill();
+    }
+
+    /// Waits until the kernel says that it has ended; `false` if it has not by then.
+    pub(crate) fn has_ended_by(&self, deadline: Instant) -> bool {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match super::socket::readable(&[self.pidfd.as_fd()], Some(left)) {
+                Ok(ended) if ended == [true] => return true,
+                _ if left.is_zero() => return false,
+                _ => {}
+            }
+        }
     }
 }
 
@@ -52,7 +74,8 @@ pub(crate) fn die_with_parent(parent: u32) -> io::Result<()> {
     if nix::unistd::getppid().as_raw().cast_unsigned() == parent {
         Ok(())
     } else {
-        Err(io::Error::other("the parent process has ended"))
+        // Made without an allocation: this runs between fork and exec.
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
     }
 }
 
@@ -79,8 +102,7 @@ pub(crate) fn prepare(command: &mut Command, descriptors: &[BorrowedFd<'_>]) {
         Ok(())
     };
     // SAFETY: between fork and exec only system calls are made (prctl, getppid, setsid,
-    // sigprocmask, dup2, fcntl): no allocation, no lock. `io::Error::other` allocates only on
-    // the way to failure of a child whose parent is gone.
+    // sigprocmask, dup2, fcntl): no allocation, no lock.
     unsafe { command.pre_exec(between) };
 }
 
@@ -117,6 +139,11 @@ pub(crate) fn lead_group() -> io::Result<()> {
     Ok(nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?)
 }
 
+/// Kills a child that was not reaped yet.
+pub(crate) fn kill(child: Pid) {
+    let _ = nix::sys::signal::kill(child, Signal::SIGKILL);
+}
+
 /// Kills all of the group that `leader`, a child not yet reaped, leads.
 pub(crate) fn kill_group(leader: Pid) {
     let _ = nix::sys::signal::killpg(leader, Signal::SIGKILL);
@@ -145,6 +172,11 @@ pub(crate) fn set_signals() {
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
 }
 
+/// Keeps signal handlers off this thread.
+pub(crate) fn block_signals() {
+    let _ = nix::sys::signal::SigSet::all().thread_block();
+}
+
 /// Ends the process at once: no destructor, no handler of the parent's that a fork has copied.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
@@ -162,7 +194,13 @@ impl Watched {
         let parent = own_pid();
         command.stdout(Stdio::piped());
         // SAFETY: only system calls are made between fork and exec, as in `prepare`.
-        unsafe { command.pre_exec(move || die_with_parent(parent)) };
+        unsafe {
+            command.pre_exec(move || {
+                die_with_parent(parent)?;
+                nix::sys::signal::SigSet::empty().thread_set_mask()?;
+                lead_group()
+            })
+        };
         let mut child = command.spawn()?;
         let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         Ok(Self { child, output: output.into() })
@@ -191,7 +229,8 @@ impl Watched {
                 Err(error) => break Err(error.into()),
             }
         };
-        // A no-op if it has ended; then nothing stays behind, not even a zombie.
+        // With whatever it has started; then nothing stays behind, not even a zombie.
+        kill_group(Pid::from_raw(self.child.id().cast_signed()));
         let _ = self.child.kill();
         let _ = self.child.wait();
         result

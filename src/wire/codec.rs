@@ -9,6 +9,9 @@ type Config = bincode::config::Configuration;
 
 const CONFIG: Config = bincode::config::standard();
 
+/// The largest owned message, in bytes: a slot at its largest.
+const MAX_DECODED: usize = 1 << 24;
+
 /// Bytes that are not an encoding of what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
@@ -113,7 +116,10 @@ pub(crate) fn from_slice<T>(bytes: &[u8]) -> Result<T, Malformed>
 where
     T: bincode::Decode<()>,
 {
-    match bincode::decode_from_slice::<T, Config>(bytes, CONFIG) {
+    // The limit is on what lengths inside the bytes may claim: bincode makes room for a string
+    // before it looks whether the bytes are there.
+    let config = CONFIG.with_limit::<MAX_DECODED>();
+    match bincode::decode_from_slice::<T, _>(bytes, config) {
         Ok((value, read)) if read == bytes.len() => Ok(value),
         _ => Err(Malformed),
     }

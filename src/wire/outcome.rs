@@ -146,7 +146,16 @@ impl AnswerBuf {
     }
 
     /// Writes a whole value, children included.
+    ///
+    /// Containers deeper than [`MAX_DEPTH`](value::MAX_DEPTH) make it a refusal.
     pub fn value(&mut self, value: &Value) {
+        if value.is_deeper_than(value::MAX_DEPTH) {
+            return self.refuse(Refusal::Unsupported {
+                type_name: "list".to_owned(),
+                reason: format!("it is nested deeper than {}", value::MAX_DEPTH),
+                place: "answer".to_owned(),
+            });
+        }
         let _ = value.encode_to(self);
     }
 
@@ -240,7 +249,8 @@ impl AnswerBuf {
         &self.bytes
     }
 
-    fn clear(&mut self) {
+    /// Forgets what was written.
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.needed = 0;
     }
@@ -290,5 +300,52 @@ impl<'a> Outcome<'a> {
         bytes
             .get(1..)
             .map_or(ValueRef::None, |rest| ValueRef::decode(rest).unwrap_or(ValueRef::None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_that_the_bytes_do_not_have_are_malformed_and_cost_no_memory() {
+        for tag in [tag::VALUE, tag::PYTHON, tag::REFUSED] {
+            for len in [1 << 20, 1 << 32, 1 << 62, 1 << 63, u64::MAX] {
+                for rest in [&[][..], &[5], &[6], &[7], &[0], &[1]] {
+                    let mut bytes = vec![tag];
+                    bytes.extend(rest);
+                    bytes.push(253);
+                    bytes.extend(u64::to_le_bytes(len));
+                    assert_eq!(Outcome::decode(&bytes), Err(Malformed), "{tag} {len} {rest:?}");
+                }
+            }
+        }
+        assert_eq!(Outcome::decode(&[]), Err(Malformed));
+        assert_eq!(Outcome::decode(&[tag::VALUE]), Err(Malformed));
+    }
+
+    #[test]
+    fn nesting_beyond_the_limit_is_malformed_and_does_not_overflow_the_stack() {
+        let mut bytes = vec![tag::VALUE];
+        bytes.extend([7, 1].repeat(1 << 20));
+        bytes.push(0);
+        assert_eq!(Outcome::decode(&bytes), Err(Malformed));
+    }
+
+    #[test]
+    fn an_error_is_cut_to_its_room_and_keeps_the_end_of_its_traceback() {
+        let error = PythonError {
+            kind: "ValueError".to_owned(),
+            message: "ü".repeat(10_000),
+            traceback: format!("{}the last line", "é\n".repeat(100_000)),
+        };
+        for room in [64, 256, 4096, 1 << 20] {
+            let mut buffer = AnswerBuf::new(room);
+            buffer.python_error(error.clone());
+            let bytes = buffer.finish();
+            assert!(bytes.len() <= room, "{} in {room}", bytes.len());
+            let Ok(Outcome::Python(cut)) = Outcome::decode(bytes) else { panic!("{room}") };
+            assert!("ValueError".starts_with(&cut.kind) && cut.traceback.ends_with("line"));
+        }
     }
 }

@@ -47,6 +47,18 @@ pub enum Value {
     Dict(Vec<(String, Value)>),
 }
 
+impl Value {
+    /// Whether containers stand deeper inside each other than `limit`.
+    pub(crate) fn is_deeper_than(&self, limit: usize) -> bool {
+        let inside = |item: &Value| limit == 0 || item.is_deeper_than(limit - 1);
+        match self {
+            Self::List(items) | Self::Tuple(items) => limit == 0 || items.iter().any(inside),
+            Self::Dict(items) => limit == 0 || items.iter().any(|(_, item)| inside(item)),
+            _ => false,
+        }
+    }
+}
+
 impl EncodeTo for Value {
     fn encode_to<W: Writer>(&self, writer: &mut W) -> Result<(), EncodeError> {
         match self {

@@ -81,6 +81,13 @@ impl Handler for Model {
             ("raise", Some(Value::Str(kind))) => {
                 return answer.python_error(PythonError::new(kind.clone(), "as asked"));
             }
+            // What the standard descriptors are.
+            ("descriptors", _) => Value::Tuple(
+                (0..3)
+                    .map(|number| std::fs::read_link(format!("/proc/self/fd/{number}")))
+                    .map(|target| Value::Str(format!("{target:?}")))
+                    .collect(),
+            ),
             // So many bytes.
             ("bytes", Some(Value::Int(len))) => Value::Bytes(vec![7; len.unsigned_abs() as usize]),
             _ => Value::Tuple(args),
