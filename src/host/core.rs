@@ -158,11 +158,10 @@ impl Core {
         let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) else {
             return false;
         };
-        // Relaxed: nobody acts on FILLING; it is there for whoever reads a dump. The slot is this
-        // thread's, because the book gave it out.
+        // Release: as in `free_slot`. Nobody acts on FILLING; it is there for whoever reads a dump.
         slot.words
             .state
-            .store(State::of_host(Phase::Filling, generation).pack(), Ordering::Relaxed);
+            .store(State::of_host(Phase::Filling, generation).pack(), Ordering::Release);
         slot.words.waiter.store(0, Ordering::Relaxed);
         // SAFETY: this thread owns the slot: the book gave it out, and the last worker that had
         // it has handed it back or is dead.

@@ -1,5 +1,5 @@
 //! Finds the worker binary and the Python, and makes sure that they fit this library and each
-//! other, before anything is mapped.
+//! other, before any process gets the segment.
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;

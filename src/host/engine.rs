@@ -81,7 +81,8 @@ impl Engine {
         Self { core, backend }
     }
 
-    /// Accepts a task. Never blocks, makes no system call unless a worker sleeps.
+    /// Accepts a task. Never waits for a worker; makes no system call unless a worker or the
+    /// supervisor sleeps, or another thread holds one of the host's short locks.
     ///
     /// # Errors
     /// [`SubmitError::Full`] when all slots are taken: try again later. Otherwise the task cannot

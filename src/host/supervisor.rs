@@ -109,6 +109,8 @@ struct Place {
     incarnation: u32,
     /// Starts that failed in a row.
     failures: u32,
+    /// Audits in a row that found the worker idle and stopped.
+    stopped_ticks: u32,
 }
 
 enum WorkerLife {
@@ -209,6 +211,7 @@ impl Supervisor {
                 worker: WorkerLife::Vacant { not_before: now },
                 incarnation: 0,
                 failures: 0,
+                stopped_ticks: 0,
             })
             .collect();
         Self {
@@ -732,6 +735,7 @@ impl Supervisor {
         self.next_tick = Some(now + TICK);
         if self.core.book.in_use() > 0 {
             self.audit.idle_ticks = 0;
+            self.replace_stopped();
             return self.check_progress();
         }
         self.audit.ticks_without_progress = 0;
@@ -802,6 +806,23 @@ impl Supervisor {
                 // word is a hint that it misses for a moment.
                 words.searching.store(0, Ordering::Relaxed);
                 wake(words);
+            }
+        }
+    }
+
+    /// Replaces workers that somebody has stopped while they had no task: they would answer wakes
+    /// that are meant for others. One that is stopped in a task keeps it, and may go on.
+    fn replace_stopped(&mut self) {
+        let idle = self.idle_places();
+        for (index, place) in self.places.iter_mut().enumerate() {
+            let stopped = idle.contains(&index) && place.process().is_some_and(Process::is_stopped);
+            place.stopped_ticks = if stopped { place.stopped_ticks + 1 } else { 0 };
+            if place.stopped_ticks >= STALL_TICKS
+                && let Some(process) = place.process()
+            {
+                tracing::error!(pid = process.pid, "an idle worker is stopped: replacing it");
+                process.kill();
+                place.stopped_ticks = 0;
             }
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn complete(slot: &SlotWords, key: Key, owner: Owner) -> bool {
     let Some(generation) = key.generation() else { return false };
     let running = State::of(Phase::Running, owner, generation).pack();
     let done = State::of(Phase::Done, owner, generation).pack();
-    // Release: pairs with the Acquire load of the state in `host::book`; length and payload of
+    // Release: pairs with the Acquire load of the state in `host::core`; length and payload of
     // the outcome are complete.
     slot.state.compare_exchange(running, done, Ordering::Release, Ordering::Relaxed).is_ok()
 }

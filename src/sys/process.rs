@@ -28,6 +28,13 @@ impl Process {
         let _ = pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
     }
 
+    /// Whether a signal has stopped it (not a debugger, who wants it to stay).
+    pub(crate) fn is_stopped(&self) -> bool {
+        // "pid (name) state …"; the name may hold anything.
+        std::fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+    }
+
     /// Kills it and the group that it leads. For one that nobody has reaped: until then its number
     /// is its own.
     pub(crate) fn kill_with_group(&self) {
