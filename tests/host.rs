@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -34,19 +35,23 @@ fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed
         // that another thread may have held, and leaves by `_exit`.
         match unsafe { fork() }.unwrap() {
             ForkResult::Child => {
-                let task = Task::new().int(1);
-                let all = matches!(engine.submit(&task), Err(SubmitError::ForkedChild))
-                    && matches!(engine.retrieve(&ticket), Err(RetrieveError::ForkedChild))
-                    && matches!(
-                        engine.wait(&ticket, Deadline::NEVER),
-                        Err(WaitError::Retrieve(RetrieveError::ForkedChild))
-                    )
-                    && engine.call(&task, Deadline::NEVER).is_err();
-                engine.shutdown(PATIENCE);
-                drop(ticket);
-                drop(engine);
+                // A panic must not end the child's only thread, and so the child, with status 0.
+                let all = catch_unwind(AssertUnwindSafe(|| {
+                    let task = Task::new().int(1);
+                    let all = matches!(engine.submit(&task), Err(SubmitError::ForkedChild))
+                        && matches!(engine.retrieve(&ticket), Err(RetrieveError::ForkedChild))
+                        && matches!(
+                            engine.wait(&ticket, Deadline::NEVER),
+                            Err(WaitError::Retrieve(RetrieveError::ForkedChild))
+                        )
+                        && engine.call(&task, Deadline::NEVER).is_err();
+                    engine.shutdown(PATIENCE);
+                    drop(ticket);
+                    drop(engine);
+                    all
+                }));
                 // SAFETY: `_exit` has no preconditions.
-                unsafe { libc::_exit(i32::from(!all)) }
+                unsafe { libc::_exit(i32::from(!all.unwrap_or(false))) }
             }
             ForkResult::Parent { child } => {
                 assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
