@@ -12,8 +12,8 @@ use super::core::Core;
 use super::engine::{Backend, Engine, Shutdown};
 use crate::error::StartError;
 use crate::peer::{Handler, Worker};
-use crate::shm::{AWAKE, Order};
-use crate::sync::{Ordering, fence};
+use crate::ring;
+use crate::shm::Order;
 use crate::sys::futex;
 use crate::wire::{AnswerBuf, Args, PythonError, Refusal, Signature, Value};
 
@@ -62,12 +62,7 @@ pub(crate) fn end(core: &Core, threads: Vec<JoinHandle<()>>, deadline: Instant) 
         [(Order::Drain, deadline), (Order::Stop, deadline.max(Instant::now()) + STOP_PATIENCE)]
     {
         for words in core.segment.region().workers() {
-            // Release: pairs with the Acquire load in the worker's `order`.
-            words.order.store(order as u32, Ordering::Release);
-            // SeqCst: pairs with the fence in `prepare_to_park`.
-            fence(Ordering::SeqCst);
-            words.parked.store(AWAKE, Ordering::Relaxed);
-            futex::wake_one(&words.parked);
+            ring::give_order(words, order, futex::wake_one);
         }
         while !threads.iter().all(JoinHandle::is_finished) && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));

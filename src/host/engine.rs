@@ -13,16 +13,13 @@ use super::core::{Core, Request};
 use super::double;
 use super::supervisor::Shared;
 use super::ticket::{AsKey, Ticket};
-use super::wait::Deadline;
+use super::wait::{Deadline, FAR};
 use crate::error::{CallError, RetrieveError, SubmitError, WaitError};
 use crate::key::Key;
 use crate::wire::{Signature, Task};
 
 /// How long an engine that is dropped without [`Engine::shutdown`] lets tasks run on.
 const DROP_PATIENCE: Duration = Duration::ZERO;
-
-/// The furthest deadline that is taken seriously.
-const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A model in worker processes, ready to be called from any thread.
 ///

@@ -16,6 +16,9 @@ const SPINS_PER_CLOCK: u32 = 64;
 /// The longest sleep without a look: what a broken worker fails to say is noticed after this.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
 
+/// The furthest deadline that is taken seriously, so that a little more can be added to it.
+pub(crate) const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Until when to wait.
 ///
 /// Made from a [`Duration`] (counted from the call), from an [`Instant`], or [`Deadline::NEVER`].

@@ -13,7 +13,7 @@ mod recover;
 pub(crate) use consumer::{Claim, claim, complete, pending};
 pub(crate) use lock::{LockLost, WorkersLock};
 pub(crate) use park::{
-    Sleep, announce_search, end_search, pass_on, prepare_to_park, rise, wake_one,
+    Sleep, announce_search, end_search, give_order, pass_on, prepare_to_park, rise, rouse, wake_one,
 };
 pub(crate) use producer::Producer;
 pub(crate) use recover::{clear_worker, running_of, settle};

@@ -6,7 +6,7 @@
 //!
 //! Each worker has words of its own; there is no shared count that a death could leave wrong.
 
-use crate::shm::{AWAKE, PARKED, WorkerWords};
+use crate::shm::{AWAKE, Order, PARKED, WorkerWords};
 use crate::sync::{AtomicU32, Ordering, fence};
 
 const SEARCHING: u32 = 1;
@@ -69,6 +69,22 @@ pub(crate) fn rise(words: &WorkerWords) {
     // Acquire: pairs with the Release in `wake_a_sleeper`; the waker's entry is visible to the
     // look at the ring that follows the next claim.
     words.parked.swap(AWAKE, Ordering::Acquire);
+}
+
+/// Tells a worker what the host wants of it, and has it look, through `wake`, if it sleeps.
+pub(crate) fn give_order(words: &WorkerWords, order: Order, wake: impl FnOnce(&AtomicU32)) {
+    // Release: pairs with the Acquire load in the worker's `order`.
+    words.order.store(order as u32, Ordering::Release);
+    // SeqCst: pairs with the fence in `prepare_to_park`.
+    fence(Ordering::SeqCst);
+    rouse(words, wake);
+}
+
+/// Wakes one worker whatever there is to do. What it is to see was published before, with a fence.
+pub(crate) fn rouse(words: &WorkerWords, wake: impl FnOnce(&AtomicU32)) {
+    // Relaxed: ordered by the caller's fence.
+    words.parked.store(AWAKE, Ordering::Relaxed);
+    wake(&words.parked);
 }
 
 /// After an entry was pushed: wakes one sleeping worker through `wake`, if that is needed. It is

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Place, Supervisor, TICK};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{AWAKE, Entry, Phase, State, WorkerWords};
+use crate::shm::{Entry, Phase, State};
 use crate::sync::{Ordering, fence};
 use crate::sys::futex;
 use crate::sys::process::Process;
@@ -50,6 +50,7 @@ impl Supervisor {
         self.audit.idle_ticks += 1;
         if self.audit.idle_ticks >= IDLE_TICKS {
             let asleep = &self.core.mailbox.asleep;
+            // Relaxed, here and below: ordered by the fence.
             asleep.store(1, Ordering::Relaxed);
             // SeqCst: pairs with the fence in a submit's `wake_one`. Either the submitter sees
             // that we sleep, or we see that its slot is in use.
@@ -67,6 +68,7 @@ impl Supervisor {
         let core = self.core.clone();
         let region = core.segment.region();
         let ring = region.ring();
+        // Relaxed: looked at once a tick, and believed only after several.
         let head = ring.head.load(Ordering::Relaxed);
         if head != self.audit.head || !ring::pending(ring) {
             self.audit.head = head;
@@ -113,7 +115,7 @@ impl Supervisor {
                 // A searcher that does not search keeps all others asleep. For one that does, the
                 // word is a hint that it misses for a moment.
                 words.searching.store(0, Ordering::Relaxed);
-                wake(words);
+                ring::rouse(words, futex::wake_one);
             }
         }
     }
@@ -195,11 +197,4 @@ impl Supervisor {
         }
         self.audit.orphans = orphans;
     }
-}
-
-/// Wakes a worker if it sleeps.
-pub(super) fn wake(words: &WorkerWords) {
-    // Relaxed: the caller has published what the worker is to see, with a fence.
-    words.parked.store(AWAKE, Ordering::Relaxed);
-    futex::wake_one(&words.parked);
 }

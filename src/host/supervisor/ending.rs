@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::audit::wake;
 use super::{Ending, KILL_PATIENCE, Supervisor, TICK, WorkerLife};
 use crate::host::engine::Shutdown;
+use crate::ring;
 use crate::shm::Order;
-use crate::sync::{Ordering, fence};
+use crate::sys::futex;
 
 /// How long workers may take to finish their task once the shutdown's deadline has passed.
 const STOP_PATIENCE: Duration = Duration::from_millis(300);
@@ -14,11 +14,7 @@ const STOP_PATIENCE: Duration = Duration::from_millis(300);
 impl Supervisor {
     pub(super) fn order(&self, index: usize, order: Order) {
         if let Some(words) = self.core.segment.region().workers().get(index) {
-            // Release: pairs with the Acquire load in the worker's `order`.
-            words.order.store(order as u32, Ordering::Release);
-            // SeqCst: pairs with the fence in `prepare_to_park`.
-            fence(Ordering::SeqCst);
-            wake(words);
+            ring::give_order(words, order, futex::wake_one);
         }
     }
 

@@ -23,6 +23,7 @@ use crate::host::core::{Core, Request};
 use crate::host::discover::{Found, discover};
 use crate::host::engine::{Backend, Engine, Shutdown, StartReport};
 use crate::host::launch::Server;
+use crate::host::wait::FAR;
 use crate::ring;
 use crate::sys::process::{self, Process};
 use crate::wire::{Exit, ToServer};
@@ -33,8 +34,6 @@ const TICK: Duration = Duration::from_millis(100);
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the kernel may take to end what was killed.
 const KILL_PATIENCE: Duration = Duration::from_millis(300);
-/// The furthest deadline that is taken seriously.
-const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
