@@ -1,0 +1,6 @@
+//! Makes the program find the libpython that it is built for, as the worker's `build.rs` does.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    pyo3_build_config::add_libpython_rpath_link_args();
+}
