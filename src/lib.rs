@@ -73,7 +73,9 @@ mod sync;
 mod sys;
 mod wire;
 
-pub use host::{Answer, AsKey, Builder, Deadline, Engine, Key, Shutdown, StartReport, Ticket};
+pub use host::{
+    Answer, AsKey, Builder, Deadline, Engine, Key, Shutdown, StartReport, Ticket, WaitPolicy,
+};
 pub use wire::{
     Arg, Args, Exit, Kind, Len, Map, Parameter, PythonError, Refusal, Scalar, Seq, Signature,
     StartMethod, Task, Value, ValueRef,

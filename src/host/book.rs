@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
+use super::free_slots::FreeSlots;
 use crate::error::TaskError;
 use crate::key::{Generation, Key};
 use crate::sync::{AtomicU64, Ordering};
@@ -53,8 +54,7 @@ pub(crate) struct Book {
     slots: Box<[AtomicU64]>,
     /// The generation before the first that was given.
     origin: Generation,
-    /// Last used, first reused: the slot that is still in the caches.
-    free: Mutex<Vec<u16>>,
+    free: FreeSlots,
     /// Slots whose task was abandoned while a worker may have had it.
     abandoned: Mutex<Vec<Key>>,
     /// Why settled tasks have no answer. Rare, so one lock for all.
@@ -68,7 +68,7 @@ impl Book {
         Self {
             slots: (0..count).map(|_| AtomicU64::new(pack(Standing::Free, origin))).collect(),
             origin,
-            free: Mutex::new((0..count).rev().collect()),
+            free: FreeSlots::new(count),
             abandoned: Mutex::new(Vec::new()),
             verdicts: Mutex::new(HashMap::new()),
         }
@@ -83,10 +83,10 @@ impl Book {
     /// or [`release`](Self::release).
     #[inline]
     pub(crate) fn take_free(&self) -> Option<Key> {
-        let index = self.free.lock().pop()?;
+        let index = self.free.pop()?;
         let word = self.word(index)?;
-        // Relaxed, here and in `accept`: the slot is this thread's alone since it left the free
-        // stack, whose lock orders it after the last user's stores.
+        // Relaxed, here and below: the slot is this thread's alone since it left the free stack,
+        // which orders it after the last user's stores.
         let last = Generation::new(word.load(Ordering::Relaxed) >> STANDING_BITS)?;
         let key = Key::new(index, last.next());
         word.store(pack(Standing::Filling, last.next()), Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Book {
     #[inline]
     pub(crate) fn release(&self, key: Key) {
         self.set(key, Standing::Free);
-        self.free.lock().push(key.index());
+        self.free.push(key.index());
     }
 
     #[inline]
@@ -208,7 +208,11 @@ impl Book {
 
     /// Slots that are not free.
     pub(crate) fn in_use(&self) -> usize {
-        self.slots.len() - self.free.lock().len()
+        // Relaxed: a count for people, and for the supervisor, who orders it by a fence.
+        let in_use = |word: &&AtomicU64| {
+            word.load(Ordering::Relaxed) & ((1 << STANDING_BITS) - 1) != Standing::Free as u64
+        };
+        self.slots.iter().filter(in_use).count()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::double;
 use super::engine::Engine;
+use super::patience::WaitPolicy;
 use super::supervisor;
 use crate::error::{ConfigError, StartError};
 use crate::shm::{
@@ -15,10 +16,6 @@ use crate::sys::cpus;
 use crate::wire::{
     Args, ModelSpec, PythonError, Setup, Signature, StartMethod, ToServer, Value, encode_message,
 };
-
-/// How long an idle worker and a waiting thread spin before they sleep: about what a futex round
-/// trip costs between two CPUs of a virtual machine (`docs/architecture.md`, "Waiting").
-const SPIN: Duration = Duration::from_micros(50);
 
 /// The configuration of an [`Engine`]. Made by [`Engine::builder`].
 ///
@@ -40,6 +37,7 @@ pub struct Builder {
     workers: Option<usize>,
     slots: usize,
     slot_bytes: usize,
+    wait_policy: WaitPolicy,
     start_deadline: Duration,
 }
 
@@ -59,6 +57,7 @@ impl Builder {
             workers: None,
             slots: 64,
             slot_bytes: 4096,
+            wait_policy: WaitPolicy::default(),
             start_deadline: Duration::from_secs(60),
         }
     }
@@ -142,6 +141,13 @@ impl Builder {
     /// 64. The memory is reserved at start. Default: 4,096.
     pub fn slot_bytes(mut self, bytes: usize) -> Self {
         self.slot_bytes = bytes;
+        self
+    }
+
+    /// How threads that wait for an answer, and workers that wait for a task, pass the time.
+    /// Default: [`WaitPolicy::Adaptive`].
+    pub fn wait_policy(mut self, policy: WaitPolicy) -> Self {
+        self.wait_policy = policy;
         self
     }
 
@@ -238,7 +244,7 @@ impl Builder {
         Ok(Config {
             sizes,
             setup,
-            spin: SPIN,
+            wait_policy: self.wait_policy,
             python: self.python,
             worker: self.worker,
             environment: self.environment,
@@ -277,7 +283,7 @@ pub(crate) struct Config {
     pub(crate) sizes: Sizes,
     /// Complete but for the executable.
     pub(crate) setup: Setup,
-    pub(crate) spin: Duration,
+    pub(crate) wait_policy: WaitPolicy,
     pub(crate) python: Option<PathBuf>,
     pub(crate) worker: Option<PathBuf>,
     pub(crate) environment: Vec<(OsString, OsString)>,

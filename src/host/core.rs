@@ -4,10 +4,12 @@ use parking_lot::Mutex;
 
 use super::answer::Answer;
 use super::book::{Book, Look};
+use super::patience::WaitPolicy;
+use super::wait::Crowd;
 use crate::error::{RetrieveError, StartError, SubmitError, TaskError};
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
-use crate::shm::{Owner, PARKED, Phase, Segment, SegmentError, Sizes, Slot, State};
+use crate::shm::{Owner, PARKED, Patience, Phase, Segment, SegmentError, Sizes, Slot, State};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
@@ -55,26 +57,23 @@ pub(crate) struct Core {
     pub(crate) book: Book,
     entrance: Mutex<Entrance>,
     witness: ForkWitness,
-    /// Host threads that spin for an answer now, and how many may.
-    pub(crate) spinners: AtomicU32,
-    pub(crate) max_spinners: u32,
-    pub(crate) spin: std::time::Duration,
+    pub(crate) crowd: Crowd,
+    /// What is in force of the policy that was chosen.
+    pub(crate) policy: WaitPolicy,
+    pub(crate) patience: Patience,
 }
 
 impl Core {
     pub(crate) fn new(
         sizes: Sizes,
         signature: Signature,
-        spin: std::time::Duration,
+        policy: WaitPolicy,
     ) -> Result<Self, StartError> {
         let system = |action| move |source| StartError::System { action, source };
-        // A thread that spins takes a CPU from the worker that it waits for, unless there is one
-        // to spare.
-        let cpus = u32::try_from(cpus::available()).unwrap_or(u32::MAX);
-        let spin = if cpus > 1 { spin } else { std::time::Duration::ZERO };
-        let spin_ns = u64::try_from(spin.as_nanos()).unwrap_or(u64::MAX);
+        let cpus = cpus::available();
+        let patience = policy.patience(cpus);
         let standard = memory::occupy_standard_descriptors().map_err(system("open /dev/null"))?;
-        let segment = Segment::create(sizes, spin_ns).map_err(|error| match error {
+        let segment = Segment::create(sizes, patience).map_err(|error| match error {
             SegmentError::NoRoom { needed, available, total } => {
                 StartError::NoSharedMemory { needed, available, total }
             }
@@ -93,9 +92,9 @@ impl Core {
             book: Book::new(sizes.slots, Generation::starting_at(random)),
             entrance: Mutex::new(Entrance { producer: Producer::default(), closed: None }),
             witness: ForkWitness::new().map_err(system("map a page"))?,
-            spinners: AtomicU32::new(0),
-            max_spinners: cpus - 1,
-            spin,
+            crowd: Crowd::new(u32::try_from(cpus).unwrap_or(u32::MAX), sizes.workers),
+            policy: policy.on(cpus),
+            patience,
         })
     }
 
@@ -152,16 +151,14 @@ impl Core {
             .ok_or(SubmitError::Full { slots: self.segment.region().layout().sizes.slots })
     }
 
-    /// FREE → FILLING → QUEUED, with the task in it.
+    /// Writes the task into a slot that the book has given out: QUEUED.
     #[inline]
     fn fill(&self, key: Key, task: &Task<'_>, bytes: usize) -> bool {
         let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) else {
             return false;
         };
-        // Release: as in `free_slot`. Nobody acts on FILLING; it is there for whoever reads a dump.
-        slot.words
-            .state
-            .store(State::of_host(Phase::Filling, generation).pack(), Ordering::Release);
+        // Relaxed, as all until QUEUED: the word still says DONE, of the task before, and the book
+        // says that this is over.
         slot.words.waiter.store(0, Ordering::Relaxed);
         // SAFETY: this thread owns the slot: the book gave it out, and the last worker that had
         // it has handed it back or is dead.
@@ -180,7 +177,7 @@ impl Core {
         if let Some(reason) = &entrance.closed {
             let reason = reason.clone();
             drop(entrance);
-            self.free_slot(key);
+            self.book.release(key);
             return Err(SubmitError::Closed { reason });
         }
         // Before the push: a worker may be done, or dead, the moment the entry is visible.
@@ -203,19 +200,6 @@ impl Core {
     /// Takes no tasks any more, for this reason; the first reason stays.
     pub(crate) fn close(&self, reason: &str) {
         self.entrance.lock().closed.get_or_insert_with(|| reason.to_owned());
-    }
-
-    /// Gives a slot back that this thread has taken and no worker has (any more).
-    #[inline]
-    fn free_slot(&self, key: Key) {
-        if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
-            // Release: pairs with the Acquire in `state_of`: another thread that asks for the same
-            // key and sees FREE sees in the book that the task is not live.
-            slot.words
-                .state
-                .store(State::of_host(Phase::Free, generation).pack(), Ordering::Release);
-        }
-        self.book.release(key);
     }
 
     /// The state word, if it is one of this task.
@@ -285,8 +269,13 @@ impl Core {
             // Another thread was faster, or the supervisor.
             return self.retrieve_otherwise(key);
         }
-        let copied = self.slot(key).map(|slot| slot.copy_out(answer.payload()));
-        self.free_slot(key);
+        let copied = self.slot(key).map(|slot| {
+            let copied = slot.copy_out(answer.payload());
+            // The slot is the first to be used again.
+            slot.expect_write();
+            copied
+        });
+        self.book.release(key);
         let outcome = match copied {
             Some(Ok(())) => Outcome::decode(answer.payload()).ok(),
             _ => None,
@@ -308,7 +297,7 @@ impl Core {
     fn fault(&self, key: Key, place: Option<u16>, detail: &'static str) -> RetrieveError {
         if self.book.take_live(key) {
             self.mailbox.ask(Request::Fault(place));
-            self.free_slot(key);
+            self.book.release(key);
             RetrieveError::Task(TaskError::Corrupt { detail })
         } else {
             RetrieveError::AlreadyRetrieved { key }
@@ -343,17 +332,7 @@ impl Core {
 
     /// Frees abandoned slots that no worker has any more.
     pub(crate) fn reclaim(&self) {
-        self.book.reclaim(|key| match self.state_of(key) {
-            Some(state) if state.phase == Phase::Done => {
-                if let Some(slot) = self.slot(key) {
-                    let free = State::of_host(Phase::Free, state.generation).pack();
-                    // Release: as in `free_slot`.
-                    slot.words.state.store(free, Ordering::Release);
-                }
-                true
-            }
-            _ => false,
-        });
+        self.book.reclaim(|key| self.state_of(key).is_some_and(|state| state.phase == Phase::Done));
     }
 
     /// Ends the task of `key` with a verdict and wakes who waits for it. For tasks that no living

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::builder::Builder;
 use super::core::{Core, Request};
 use super::double;
+use super::patience::WaitPolicy;
 use super::supervisor::Shared;
 use super::ticket::{AsKey, Ticket};
 use super::wait::{Deadline, FAR};
@@ -169,6 +170,12 @@ impl Engine {
     /// The largest encoded task or answer, in bytes.
     pub fn slot_bytes(&self) -> usize {
         self.core.segment.region().layout().sizes.slot_bytes as usize
+    }
+
+    /// The wait policy in force: what was chosen, or [`WaitPolicy::Park`] where there is one CPU
+    /// only.
+    pub fn wait_policy(&self) -> WaitPolicy {
+        self.core.policy
     }
 
     /// Slots that hold a task or an answer that was not retrieved, at this moment.

@@ -1,4 +1,4 @@
-//! How a host thread waits for an answer: spin for a bounded time, then sleep.
+//! How a host thread waits for an answer: awake for a bounded time, then asleep.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,10 @@ use super::answer::Answer;
 use super::core::Core;
 use crate::error::WaitError;
 use crate::key::Key;
-use crate::shm::PARKED;
-use crate::sync::{Ordering, fence, spin_loop};
+use crate::ring::{self, Awake};
+use crate::shm::{PARKED, Patience};
+use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::futex;
-
-/// Looks at the slot between two looks at the clock.
-const SPINS_PER_CLOCK: u32 = 64;
 
 /// The longest sleep without a look: what a broken worker fails to say is noticed after this.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
@@ -59,6 +57,47 @@ impl From<Instant> for Deadline {
     }
 }
 
+/// The threads of the host that wait awake at this moment, and the CPUs that they share with the
+/// workers.
+pub(crate) struct Crowd {
+    awake: AtomicU32,
+    cpus: u32,
+    workers: u32,
+}
+
+impl Crowd {
+    pub(crate) fn new(cpus: u32, workers: u32) -> Self {
+        Self { awake: AtomicU32::new(0), cpus, workers }
+    }
+
+    /// Counts this thread in for as long as the result lives.
+    #[inline]
+    fn join(&self) -> Awakened<'_> {
+        // Relaxed: see `is_crowded`.
+        self.awake.fetch_add(1, Ordering::Relaxed);
+        Awakened(self)
+    }
+
+    /// Whether a thread that spins would take a CPU from somebody: each thread that waits keeps a
+    /// worker busy, as long as there are workers.
+    #[inline]
+    fn is_crowded(&self) -> bool {
+        // Relaxed: a count in the host's own memory; nothing is handed over.
+        let awake = self.awake.load(Ordering::Relaxed);
+        awake.saturating_add(awake.min(self.workers)) > self.cpus
+    }
+}
+
+/// A thread that is counted in.
+struct Awakened<'a>(&'a Crowd);
+
+impl Drop for Awakened<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.awake.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Core {
     /// Waits until the task of `key` is over or the deadline has passed, and takes its outcome.
     #[inline]
@@ -67,39 +106,66 @@ impl Core {
         if self.retrieve_into(key, &mut answer)? {
             return Ok(answer);
         }
+        if !self.patience.spin.is_zero() {
+            let over = {
+                let _awake = self.crowd.join();
+                !self.crowd.is_crowded() && ring::glance(|| self.is_over(key))
+            };
+            if over && self.retrieve_into(key, &mut answer)? {
+                return Ok(answer);
+            }
+        }
+        self.wait_longer(key, deadline, answer)
+    }
+
+    /// The deadline counts from here, which may be microseconds after the call: one that is
+    /// answered at once reads no clock.
+    #[cold]
+    fn wait_longer(
+        &self,
+        key: Key,
+        deadline: Deadline,
+        mut answer: Answer,
+    ) -> Result<Answer, WaitError> {
         let deadline = deadline.instant();
-        self.spin_for(key, deadline);
+        let Patience { spin, parks, .. } = self.patience;
+        let mut sleepy = spin.is_zero();
         while !self.retrieve_into(key, &mut answer)? {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(WaitError::TimedOut);
             }
-            self.sleep(key, left.map_or(MAX_SLEEP, |left| left.min(MAX_SLEEP)));
+            if sleepy {
+                let left = deadline.map_or(MAX_SLEEP, |deadline| deadline - now);
+                self.sleep(key, left.min(MAX_SLEEP));
+            } else {
+                let awake = self.stay_awake(key, now, deadline);
+                sleepy = parks && awake == Awake::Spent;
+            }
         }
         Ok(answer)
     }
 
-    /// Spins for the engine's budget, unless as many threads spin as there are CPUs to spare.
-    fn spin_for(&self, key: Key, deadline: Option<Instant>) {
-        // Relaxed: a count of spinners, in the host's own memory; nothing is handed over.
-        if self.spinners.fetch_add(1, Ordering::Relaxed) < self.max_spinners {
-            let start = Instant::now();
-            let end = deadline.map_or(start + self.spin, |d| d.min(start + self.spin));
-            'spin: loop {
-                for _ in 0..SPINS_PER_CLOCK {
-                    if self.is_over(key) {
-                        break 'spin;
-                    }
-                    spin_loop();
-                }
-                if Instant::now() >= end {
-                    break;
-                }
+    /// Spins, or yields if it is crowded.
+    fn stay_awake(&self, key: Key, now: Instant, deadline: Option<Instant>) -> Awake {
+        let _awake = self.crowd.join();
+        let Patience { spin, yields, .. } = self.patience;
+        let crowded = &self.segment.region().host().crowded;
+        let over = || self.is_over(key);
+        // Relaxed, here and below: a hint to the workers, set anew by whoever finds it wrong.
+        if self.crowd.is_crowded() {
+            if crowded.load(Ordering::Relaxed) == 0 {
+                crowded.store(1, Ordering::Relaxed);
             }
+            return ring::yield_until(yields, deadline, over);
         }
-        self.spinners.fetch_sub(1, Ordering::Relaxed);
+        if crowded.load(Ordering::Relaxed) != 0 {
+            crowded.store(0, Ordering::Relaxed);
+        }
+        let budget = (spin != Duration::MAX).then(|| now + spin);
+        let end = budget.map_or(deadline, |end| Some(deadline.map_or(end, |d| d.min(end))));
+        ring::spin_until(end, over, || self.crowd.is_crowded())
     }
-
     /// Sleeps until somebody says that the task is over, at most for `timeout`.
     fn sleep(&self, key: Key, timeout: Duration) {
         let Some(slot) = self.slot(key) else { return };

@@ -70,6 +70,10 @@ pub trait Handler {
     /// [`TaskReader`]); the outcome goes into `answer`, which starts empty and must not stay so.
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf);
 
+    /// Frees what the call has left. Called when the answer is with the host, so that nobody waits
+    /// for it.
+    fn tidy(&mut self) {}
+
     /// Whether the worker may spin for its next task without letting anything else of its
     /// process run (for CPython: no other thread wants the GIL).
     fn alone(&mut self) -> bool {

@@ -5,14 +5,11 @@ use std::time::{Duration, Instant};
 use super::Handler;
 use crate::faults;
 use crate::key::Key;
-use crate::ring::{self, Claim, LockLost, Sleep, WorkersLock};
-use crate::shm::{Order, Owner, PARKED, Payload, Region, WorkerWords};
-use crate::sync::{Ordering, fence, spin_loop};
+use crate::ring::{self, Awake, Claim, LockLost, Sleep, WorkersLock};
+use crate::shm::{Order, Owner, PARKED, Patience, Payload, Region, WorkerWords};
+use crate::sync::{Ordering, fence_after_rmw};
 use crate::sys::futex;
 use crate::wire::{AnswerBuf, Refusal};
-
-/// Looks at the ring between two looks at the clock.
-const SPINS_PER_CLOCK: u32 = 64;
 
 /// Why a worker stopped serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +29,7 @@ pub(crate) struct Worker<'a, H> {
     owner: Owner,
     words: &'a WorkerWords,
     lock: WorkersLock,
-    spin: Duration,
+    patience: Patience,
     handler: H,
     task: Payload,
     answer: AnswerBuf,
@@ -54,7 +51,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             owner: Owner::worker(place)?,
             words,
             lock,
-            spin: Duration::from_nanos(region.spin_ns()),
+            patience: region.patience(),
             handler,
             task: Payload::new(),
             answer: AnswerBuf::new(region.layout().sizes.slot_bytes as usize),
@@ -101,14 +98,15 @@ impl<'a, H: Handler> Worker<'a, H> {
             return Err(End::Condemned);
         }
         faults::point("serve.completed");
-        // SeqCst: pairs with the fence in `host::wait`. Either the waiting thread sees DONE, or
-        // we see that it sleeps.
-        fence(Ordering::SeqCst);
+        // SeqCst, behind the compare-and-swap of `complete`: pairs with the fence in `host::wait`.
+        // Either the waiting thread sees DONE, or we see that it sleeps.
+        fence_after_rmw();
         // Relaxed: ordered by the fence.
         if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
             slot.words.waiter.store(0, Ordering::Relaxed);
             futex::wake_all(&slot.words.waiter);
         }
+        self.handler.tidy();
         Ok(())
     }
 
@@ -127,10 +125,9 @@ impl<'a, H: Handler> Worker<'a, H> {
             if order == Order::Drain {
                 return Ok(None);
             }
-            if let Some(key) = self.search()? {
-                return Ok(Some(key));
+            if !self.search() {
+                self.park();
             }
-            self.park();
         }
     }
 
@@ -143,15 +140,6 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// Claims what waits, and wakes a colleague if there is more.
     #[inline]
     fn claim(&mut self) -> Result<Option<Key>, LockLost> {
-        let key = self.try_claim()?;
-        if key.is_some() {
-            self.pass_on();
-        }
-        Ok(key)
-    }
-
-    #[inline]
-    fn try_claim(&mut self) -> Result<Option<Key>, LockLost> {
         let (region, owner) = (self.region, self.owner);
         let ring = region.ring();
         if !ring::pending(ring) {
@@ -161,46 +149,40 @@ impl<'a, H: Handler> Worker<'a, H> {
             faults::point("claim.locked");
             ring::claim(ring, |index| Some(region.slot(index)?.words), owner)
         })?;
-        Ok(match claim {
-            Claim::Task(key) => Some(key),
-            Claim::Empty => None,
-        })
-    }
-
-    #[inline]
-    fn pass_on(&self) {
-        let workers = self.region.workers();
-        if workers.len() > 1 && ring::pending(self.region.ring()) {
-            ring::pass_on(workers, futex::wake_one);
+        let Claim::Task(key) = claim else { return Ok(None) };
+        let workers = region.workers();
+        if workers.len() > 1 {
+            // SeqCst, behind the compare-and-swap of the claim: pairs with the fence of a submit,
+            // for a worker that has just searched (`ring::end_search`).
+            fence_after_rmw();
+            if ring::pending(ring) {
+                ring::pass_on(workers, futex::wake_one);
+            }
         }
+        Ok(Some(key))
     }
 
-    /// Spins for a task for as long as it pays, if nobody else does.
-    fn search(&mut self) -> Result<Option<Key>, LockLost> {
-        if self.spin.is_zero()
-            || !ring::announce_search(self.region.workers(), usize::from(self.place))
+    /// Stays awake for a task for as long as it pays, unless enough others do. Whether something
+    /// came up.
+    fn search(&mut self) -> bool {
+        let (region, words, patience) = (self.region, self.words, self.patience);
+        let crowded = is_crowded(region);
+        // Where nobody spins, all may yield: they take no CPU from each other.
+        let limit = if crowded { u32::MAX } else { patience.searchers };
+        if patience.spin.is_zero()
+            || !ring::announce_search(region.workers(), usize::from(self.place), limit)
         {
-            return Ok(None);
+            return false;
         }
-        let found = if self.handler.alone() {
-            self.spin_for_a_task()
+        let found = if !crowded && self.handler.alone() {
+            wait_awake(region, words, patience)
         } else {
-            let (region, words, spin) = (self.region, self.words, self.spin);
-            self.handler.while_detached(&mut || {
-                spin_until(region, words, spin);
-            });
-            self.try_claim()
+            let mut found = false;
+            self.handler.while_detached(&mut || found = wait_awake(region, words, patience));
+            found
         };
-        ring::end_search(self.words);
-        let found = found?;
-        if found.is_some() {
-            self.pass_on();
-        }
-        Ok(found)
-    }
-
-    fn spin_for_a_task(&mut self) -> Result<Option<Key>, LockLost> {
-        if spin_until(self.region, self.words, self.spin) { self.try_claim() } else { Ok(None) }
+        ring::end_search(words);
+        found
     }
 
     fn park(&mut self) {
@@ -221,18 +203,30 @@ fn something_to_do(region: &Region, words: &WorkerWords) -> bool {
     order != Order::Serve || ring::pending(region.ring())
 }
 
-/// Whether something came up within `budget`.
-fn spin_until(region: &Region, words: &WorkerWords, budget: Duration) -> bool {
-    let start = Instant::now();
+/// Whether something came up before it was time to park.
+fn wait_awake(region: &Region, words: &WorkerWords, patience: Patience) -> bool {
+    let found = || something_to_do(region, words);
+    let Patience { spin, yields, parks, .. } = patience;
+    if !spin.is_zero() && ring::glance(found) {
+        return true;
+    }
     loop {
-        for _ in 0..SPINS_PER_CLOCK {
-            if something_to_do(region, words) {
-                return true;
-            }
-            spin_loop();
-        }
-        if start.elapsed() >= budget {
-            return false;
+        let awake = if is_crowded(region) {
+            ring::yield_until(yields, None, found)
+        } else {
+            let end = (spin != Duration::MAX).then(|| Instant::now() + spin);
+            ring::spin_until(end, found, || is_crowded(region))
+        };
+        match awake {
+            Awake::Found => return true,
+            Awake::Spent if parks => return false,
+            Awake::Spent | Awake::Crowded => {}
         }
     }
+}
+
+/// Whether host threads want the CPU that a spinning worker would keep.
+fn is_crowded(region: &Region) -> bool {
+    // Relaxed: a hint.
+    region.host().crowded.load(Ordering::Relaxed) != 0
 }

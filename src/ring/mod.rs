@@ -9,6 +9,7 @@ mod lock;
 mod park;
 mod producer;
 mod recover;
+mod spin;
 
 pub(crate) use consumer::{Claim, claim, complete, pending};
 pub(crate) use lock::{LockLost, WorkersLock};
@@ -17,3 +18,4 @@ pub(crate) use park::{
 };
 pub(crate) use producer::Producer;
 pub(crate) use recover::{clear_worker, running_of, settle};
+pub(crate) use spin::{Awake, glance, spin_until, yield_until};

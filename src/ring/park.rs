@@ -7,7 +7,7 @@
 //! Each worker has words of its own; there is no shared count that a death could leave wrong.
 
 use crate::shm::{AWAKE, Order, PARKED, WorkerWords};
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{AtomicU32, Ordering, fence, fence_after_rmw};
 
 const SEARCHING: u32 = 1;
 
@@ -20,15 +20,15 @@ pub(crate) enum Sleep {
     No,
 }
 
-/// Makes the worker at `place` the one that spins for the next task, unless somebody does already.
+/// Makes the worker at `place` one that stays awake for the next task, unless `limit` others do.
 ///
 /// Two that start at the same time may both become it; that costs a little CPU for a short time.
-pub(crate) fn announce_search(workers: &[WorkerWords], place: usize) -> bool {
+pub(crate) fn announce_search(workers: &[WorkerWords], place: usize, limit: u32) -> bool {
     // Relaxed: a hint that errs towards one spinner too few or too many.
-    let taken = workers.iter().enumerate().any(|(other, words)| {
-        other != place && words.searching.load(Ordering::Relaxed) == SEARCHING
+    let others = workers.iter().enumerate().filter(|(other, words)| {
+        *other != place && words.searching.load(Ordering::Relaxed) == SEARCHING
     });
-    if taken {
+    if others.take(limit as usize).count() >= limit as usize {
         return false;
     }
     if let Some(words) = workers.get(place) {
@@ -39,12 +39,14 @@ pub(crate) fn announce_search(workers: &[WorkerWords], place: usize) -> bool {
 }
 
 /// The worker no longer spins. Whoever published an entry before this has seen a spinner and may
-/// have woken nobody: the caller must look at the ring once more after this call.
+/// have woken nobody: the caller must look at the ring once more, behind a SeqCst fence, before it
+/// parks ([`prepare_to_park`] does) or runs what it has claimed.
+///
+/// The fence pairs with the one in [`wake_one`]: either that submitter sees that nobody searches
+/// any more, or the look at the ring sees its entry.
 pub(crate) fn end_search(words: &WorkerWords) {
+    // Relaxed: ordered by the caller's fence.
     words.searching.store(0, Ordering::Relaxed);
-    // SeqCst: pairs with the fence in `wake_one`. Either that submitter sees that nobody searches
-    // any more, or our next look at the ring sees its entry.
-    fence(Ordering::SeqCst);
 }
 
 /// Announces that the worker sleeps, then asks `awake` for a last time whether it should not.
@@ -93,8 +95,9 @@ pub(crate) fn rouse(words: &WorkerWords, wake: impl FnOnce(&AtomicU32)) {
 /// `wake` gets the futex word, set to [`AWAKE`] already: two submitters do not wake the same one.
 #[inline]
 pub(crate) fn wake_one(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
-    // SeqCst: pairs with the fences in `prepare_to_park` and `end_search`.
-    fence(Ordering::SeqCst);
+    // SeqCst, behind the swap of the entry: pairs with the fences in `prepare_to_park`, and behind
+    // `end_search`.
+    fence_after_rmw();
     // Relaxed, here and below: ordered by the fence. The parked words come first because they
     // change rarely and so are in the submitter's cache; the others are read only when one sleeps.
     pass_on(workers, wake);

@@ -27,8 +27,9 @@ impl Producer {
         let index = (self.tail & (entries - 1)) as usize;
         if let Some(word) = ring.entries.get(index) {
             // Release: pairs with the Acquire load of the entry in `claim`; the slot's state,
-            // length and payload are complete.
-            word.store(entry.word(), Ordering::Release);
+            // length and payload are complete. A swap, because the look for sleepers that follows
+            // (`wake_one`) needs a barrier anyway, and this is the cheapest.
+            word.swap(entry.word(), Ordering::Release);
         }
         self.tail = self.tail.wrapping_add(1);
     }

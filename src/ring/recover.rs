@@ -15,14 +15,13 @@ pub(crate) fn running_of(slot: &SlotWords, owner: Owner) -> Option<Generation> {
     (running && state.owner == owner).then_some(state.generation)
 }
 
-/// Any phase that waits for a worker → DONE(host): the task ends with the verdict that the host has recorded
-/// in its own memory before this call.
+/// Any phase that waits for a worker → DONE(host): the task ends with the verdict that the host has
+/// recorded in its own memory before this call.
 pub(crate) fn settle(slot: &SlotWords, generation: Generation) {
     // Relaxed: nothing is read through it.
     let word = slot.state.load(Ordering::Relaxed);
-    let waits = State::unpack(word).is_some_and(|state| {
-        state.generation == generation && !matches!(state.phase, Phase::Free | Phase::Filling)
-    });
+    let waits = State::unpack(word)
+        .is_some_and(|state| state.generation == generation && state.phase != Phase::Done);
     if waits {
         let done = State::of_host(Phase::Done, generation).pack();
         // Release: pairs with the Acquire load of the state by waiting threads. Fails only when

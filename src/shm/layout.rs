@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::robust_mutex::MUTEX_BYTES;
 
 /// Goes up with every change of the layout or of what its words mean.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 /// "nearcall", little endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
@@ -41,9 +41,25 @@ pub(crate) struct Header {
     pub(crate) workers: AtomicU32,
     /// Size of the whole segment in bytes.
     pub(crate) segment_bytes: AtomicU64,
-    /// How long an idle worker spins before it parks, in nanoseconds.
+    /// How an idle worker waits ([`super::Patience`]): how long it spins, in nanoseconds.
     pub(crate) spin_ns: AtomicU64,
-    _zero: [AtomicU64; 3],
+    /// How often it yields where spinning would take a CPU from somebody.
+    pub(crate) yields: AtomicU32,
+    /// How many workers may spin at the same time.
+    pub(crate) searchers: AtomicU32,
+    /// 1: it parks in the end; 0: it never does.
+    pub(crate) parks: AtomicU32,
+    _zero: [AtomicU32; 3],
+}
+
+/// What the host's threads tell the workers. On a line of its own: idle workers look at it again
+/// and again, and it changes only when the host gets crowded or ceases to be.
+#[repr(C, align(64))]
+pub(crate) struct HostWords {
+    /// 1 while more host threads wait, awake, than there are CPUs for them and the workers: whoever
+    /// has nothing to do yields instead of spinning. A hint.
+    pub(crate) crowded: AtomicU32,
+    _zero: [AtomicU32; 15],
 }
 
 /// The consumers' end of the ring. Written by workers under the lock, read by workers; the host
@@ -99,6 +115,12 @@ const _: () = {
     assert!(offset_of!(Header, workers) == 20);
     assert!(offset_of!(Header, segment_bytes) == 24);
     assert!(offset_of!(Header, spin_ns) == 32);
+    assert!(offset_of!(Header, yields) == 40);
+    assert!(offset_of!(Header, searchers) == 44);
+    assert!(offset_of!(Header, parks) == 48);
+
+    assert!(size_of::<HostWords>() == 64 && align_of::<HostWords>() == 64);
+    assert!(offset_of!(HostWords, crowded) == 0);
 
     assert!(size_of::<ConsumerEnd>() == 64 && align_of::<ConsumerEnd>() == 64);
     assert!(offset_of!(ConsumerEnd, lock) == 0);
@@ -130,6 +152,7 @@ pub(crate) struct Sizes {
 pub(crate) struct Layout {
     pub(crate) sizes: Sizes,
     pub(crate) header: u64,
+    pub(crate) host: u64,
     pub(crate) consumer_end: u64,
     pub(crate) workers: u64,
     pub(crate) ring: u64,
@@ -155,7 +178,8 @@ impl Layout {
             return None;
         }
         let header = 0;
-        let consumer_end = header + size_of::<Header>() as u64;
+        let host = header + size_of::<Header>() as u64;
+        let consumer_end = host + size_of::<HostWords>() as u64;
         let worker_table = align_up(consumer_end + size_of::<ConsumerEnd>() as u64, 128);
         let ring = worker_table + workers as u64 * size_of::<WorkerWords>() as u64;
         // No more than `slots + 1` entries are ever waiting (`ring::producer`); after a fault the
@@ -167,6 +191,7 @@ impl Layout {
         Some(Self {
             sizes,
             header,
+            host,
             consumer_end,
             workers: worker_table,
             ring,
@@ -207,7 +232,10 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
             row("Types", &[size, align], stringify!($type));
         };
     }
-    fields!(Header: magic layout_version slots slot_bytes workers segment_bytes spin_ns _zero);
+    fields!(Header:
+        magic layout_version slots slot_bytes workers segment_bytes spin_ns yields searchers parks
+        _zero);
+    fields!(HostWords: crowded _zero);
     fields!(ConsumerEnd: lock head _zero);
     fields!(WorkerWords: parked order _zero searching _zero2 _zero3);
     fields!(SlotWords: state waiter len inline);
@@ -220,6 +248,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     row("Limits", &[MIN_WORKERS.into(), MAX_WORKERS.into()], "workers");
     if let Some(l) = Layout::new(Sizes { slots: 64, slot_bytes: 4096, workers: 2 }) {
         row("Example", &[l.header, size_of::<Header>() as u64], "header");
+        row("Example", &[l.host, size_of::<HostWords>() as u64], "host");
         row("Example", &[l.consumer_end, size_of::<ConsumerEnd>() as u64], "consumer_end");
         row("Example", &[l.workers, 2 * size_of::<WorkerWords>() as u64], "workers");
         row("Example", &[l.ring, 8 * l.ring_entries], "ring");
@@ -232,7 +261,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     if let (Some(one), Some(first), Some(second)) =
         (Generation::new(1), Owner::worker(0), Owner::worker(1))
     {
-        let state = |owner| State::of(Phase::Free, owner, one).pack();
+        let state = |owner| State::of(Phase::Queued, owner, one).pack() & !7;
         let owner = u64::from((state(first) ^ state(second)).trailing_zeros());
         let generation = u64::from(state(first).trailing_zeros());
         row("State word", &[0, owner], "phase");
@@ -247,15 +276,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         row("Ring entry", &[0, lap], "key");
         row("Ring entry", &[lap, 1], "lap");
     }
-    for phase in [
-        Phase::Free,
-        Phase::Filling,
-        Phase::Queued,
-        Phase::Running,
-        Phase::Done,
-        Phase::Cancelled,
-        Phase::Condemned,
-    ] {
+    for phase in [Phase::Queued, Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned] {
         row("Phases", &[phase as u64], &format!("{phase:?}"));
     }
     for order in [super::Order::Serve, super::Order::Drain, super::Order::Stop] {
@@ -275,7 +296,8 @@ mod tests {
                 for workers in [1, 2, 1024] {
                     let sizes = Sizes { slots, slot_bytes, workers };
                     let l = Layout::new(sizes).unwrap();
-                    assert!(l.header + 64 <= l.consumer_end);
+                    assert!(l.header + 64 <= l.host);
+                    assert!(l.host + 64 <= l.consumer_end);
                     assert!(l.consumer_end + 64 <= l.workers);
                     assert!(l.workers + 128 * u64::from(workers) <= l.ring);
                     assert!(l.ring + 8 * l.ring_entries <= l.slots);

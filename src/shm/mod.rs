@@ -5,6 +5,8 @@ mod region;
 mod segment;
 mod state;
 
+use std::time::Duration;
+
 #[doc(hidden)]
 pub use layout::layout_tables;
 pub(crate) use layout::{
@@ -19,6 +21,20 @@ pub(crate) use state::{Entry, Owner, Phase, Position, State};
 pub(crate) const AWAKE: u32 = 0;
 /// [`WorkerWords::parked`]: asleep, or about to be.
 pub(crate) const PARKED: u32 = 1;
+
+/// How somebody who has nothing to do waits until there is something: spins, yields, parks. The
+/// host decides, for its threads and for the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// How long it spins; zero where nobody spins, the maximum for "until there is something".
+    pub(crate) spin: Duration,
+    /// How often it yields where spinning would take a CPU from somebody.
+    pub(crate) yields: u32,
+    /// How many workers may spin at the same time.
+    pub(crate) searchers: u32,
+    /// Whether it parks in the end.
+    pub(crate) parks: bool,
+}
 
 /// [`WorkerWords::order`]: what the host wants of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,13 +1,16 @@
 //! From a mapping's address to its parts: the one place where shared bytes get types.
 
 use core::ptr::NonNull;
+use std::time::Duration;
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory;
 use crate::wire::RawWriter;
 
+use super::Patience;
 use super::layout::{
-    ConsumerEnd, Header, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes, SlotWords, WorkerWords,
+    ConsumerEnd, Header, HostWords, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes, SlotWords,
+    WorkerWords,
 };
 
 /// Private bytes of a payload: small ones without an allocation.
@@ -91,7 +94,7 @@ impl Region {
     }
 
     /// Writes the header, the magic number last. The rest of a fresh segment is zeros.
-    pub(crate) fn publish(&self, spin_ns: u64) {
+    pub(crate) fn publish(&self, patience: Patience) {
         let Sizes { slots, slot_bytes, workers } = self.layout.sizes;
         let header = self.header();
         // Relaxed: published by the Release store below.
@@ -100,7 +103,11 @@ impl Region {
         header.slot_bytes.store(slot_bytes, Ordering::Relaxed);
         header.workers.store(workers, Ordering::Relaxed);
         header.segment_bytes.store(self.layout.segment_bytes, Ordering::Relaxed);
+        let spin_ns = u64::try_from(patience.spin.as_nanos()).unwrap_or(u64::MAX);
         header.spin_ns.store(spin_ns, Ordering::Relaxed);
+        header.yields.store(patience.yields, Ordering::Relaxed);
+        header.searchers.store(patience.searchers, Ordering::Relaxed);
+        header.parks.store(patience.parks.into(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `attach`.
         header.magic.store(MAGIC, Ordering::Release);
     }
@@ -111,10 +118,19 @@ impl Region {
         unsafe { memory::populate(self.base, self.layout.segment_bytes as usize) };
     }
 
-    /// How long an idle worker spins, as the host has published it.
-    pub(crate) fn spin_ns(&self) -> u64 {
+    /// How an idle worker waits, as the host has published it.
+    pub(crate) fn patience(&self) -> Patience {
+        let header = self.header();
         // Relaxed: written before the worker existed.
-        self.header().spin_ns.load(Ordering::Relaxed)
+        Patience {
+            spin: match header.spin_ns.load(Ordering::Relaxed) {
+                u64::MAX => Duration::MAX,
+                ns => Duration::from_nanos(ns),
+            },
+            yields: header.yields.load(Ordering::Relaxed),
+            searchers: header.searchers.load(Ordering::Relaxed),
+            parks: header.parks.load(Ordering::Relaxed) != 0,
+        }
     }
 
     #[inline]
@@ -136,6 +152,14 @@ impl Region {
         // SAFETY: `Layout` puts the header inside the segment.
         let at = unsafe { self.at(self.layout.header) };
         // SAFETY: mapped, aligned (offset 0 of a page), and made of atomics only.
+        unsafe { at.cast().as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn host(&self) -> &HostWords {
+        // SAFETY: `Layout` puts it inside the segment.
+        let at = unsafe { self.at(self.layout.host) };
+        // SAFETY: mapped, 64-byte aligned by `Layout`, and made of atomics only.
         unsafe { at.cast().as_ref() }
     }
 
@@ -247,12 +271,30 @@ impl Slot<'_> {
         let words = unsafe { words.as_ref() };
         into.clear();
         into.reserve(words.len() * 8);
-        for word in words {
+        let target = into.as_mut_ptr();
+        for (index, word) in words.iter().enumerate() {
             // Relaxed: as above.
-            into.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            // SAFETY: room for `8 * words.len()` bytes was reserved, so this is inside.
+            let target = unsafe { target.add(8 * index) };
+            // SAFETY: as above; the vector is this thread's own memory.
+            unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), 8) };
         }
-        into.truncate(len);
+        // SAFETY: at least `len` bytes were reserved, and the loop has written them all.
+        unsafe { into.set_len(len) };
         Ok(())
+    }
+
+    /// Tells the CPU that this thread, or another of this process, is going to write here next: the
+    /// line comes over from the worker's cache while the thread does other things.
+    #[inline]
+    pub(crate) fn expect_write(&self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            // SAFETY: a hint: it reads and writes nothing, at any address.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(core::ptr::from_ref(self.words).cast()) };
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
+use super::Patience;
 use super::layout::{Layout, Sizes};
 use super::region::Region;
 use crate::sys::{memory, robust_mutex};
@@ -46,7 +47,7 @@ impl Segment {
     ///
     /// # Errors
     /// No room in shared memory, or what the system said.
-    pub(crate) fn create(sizes: Sizes, spin_ns: u64) -> Result<Self, SegmentError> {
+    pub(crate) fn create(sizes: Sizes, patience: Patience) -> Result<Self, SegmentError> {
         let layout = Layout::new(sizes).ok_or_else(|| SegmentError::System {
             action: "lay out the segment",
             source: io::ErrorKind::InvalidInput.into(),
@@ -86,7 +87,7 @@ impl Segment {
         unsafe { robust_mutex::initialise(region.lock()) }.map_err(|source| {
             SegmentError::System { action: "initialise the workers' lock", source }
         })?;
-        region.publish(spin_ns);
+        region.publish(patience);
         Ok(Self { region, descriptor, _mapping: mapping })
     }
 

@@ -1,34 +1,35 @@
 //! The slot's state word and the ring's entry word: their bits, their names, their legal steps.
 //!
 //! ```text
-//! FREE ─host─▶ FILLING ─host─▶ QUEUED ─worker, CAS─▶ RUNNING(owner) ─worker, CAS─▶ DONE ─host─▶ FREE
-//!                              QUEUED ─host, CAS─▶ CANCELLED ─worker, CAS─▶ DONE   (entry skipped)
-//!                              RUNNING ─supervisor, CAS─▶ CONDEMNED ─after the death─▶ DONE(host)
-//!                              RUNNING ─supervisor, after the death─▶ DONE(host)
+//! (free) ─host─▶ QUEUED ─worker, CAS─▶ RUNNING(owner) ─worker, CAS─▶ DONE ─host─▶ (free)
+//!                QUEUED ─host, CAS─▶ CANCELLED ─worker, CAS─▶ DONE   (entry skipped)
+//!                RUNNING ─supervisor, CAS─▶ CONDEMNED ─after the death─▶ DONE(host)
+//!                RUNNING ─supervisor, after the death─▶ DONE(host)
 //! ```
 //!
+//! That a slot is free, or being filled, is in the host's own memory only (`host::book`): the word
+//! of a free slot is the last one of the task before, or the zero of a fresh segment. To write it
+//! here too would fetch the line once more for each call.
+//!
 //! Between honest parties the word is the truth; the host keeps its own record of generation and
-//! phase beside it and believes that one (`host::book`).
+//! phase beside it and believes that one.
 
 use crate::key::{Generation, Key};
 
-/// What a slot is in. Three bits.
+/// What a slot's task is in. Three bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Nobody's; the host may fill it.
-    Free = 0,
-    /// The host writes a task into it.
-    Filling = 1,
-    /// A task waits in it, and the ring has its entry.
-    Queued = 2,
-    /// The owner runs the task.
-    Running = 3,
-    /// The outcome is in it, written by the owner; or nothing is, when the owner is the host.
-    Done = 4,
-    /// Given up before a worker took it; free once its entry has been passed.
-    Cancelled = 5,
+    /// It waits, and the ring has its entry.
+    Queued = 1,
+    /// The owner runs it.
+    Running = 2,
+    /// It is over. The outcome is in the slot, written by the owner; or nothing is, when the owner
+    /// is the host.
+    Done = 3,
+    /// Given up before a worker took it; done once its entry has been passed.
+    Cancelled = 4,
     /// The owner is about to be killed; it may still write.
-    Condemned = 6,
+    Condemned = 5,
 }
 
 /// Who has a slot: a worker's place in the worker table, or the host. 14 bits.
@@ -91,13 +92,11 @@ impl State {
     #[inline]
     pub(crate) const fn unpack(word: u64) -> Option<Self> {
         let phase = match word & ((1 << PHASE_BITS) - 1) {
-            0 => Phase::Free,
-            1 => Phase::Filling,
-            2 => Phase::Queued,
-            3 => Phase::Running,
-            4 => Phase::Done,
-            5 => Phase::Cancelled,
-            6 => Phase::Condemned,
+            1 => Phase::Queued,
+            2 => Phase::Running,
+            3 => Phase::Done,
+            4 => Phase::Cancelled,
+            5 => Phase::Condemned,
             _ => return None,
         };
         let owner = Owner((word >> OWNER_SHIFT) as u16 & Owner::HOST.0);
@@ -156,15 +155,8 @@ mod tests {
 
     #[test]
     fn a_state_survives_packing_with_every_phase_owner_and_generation() {
-        let phases = [
-            Phase::Free,
-            Phase::Filling,
-            Phase::Queued,
-            Phase::Running,
-            Phase::Done,
-            Phase::Cancelled,
-            Phase::Condemned,
-        ];
+        let phases =
+            [Phase::Queued, Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned];
         for phase in phases {
             for owner in [Owner::worker(0), Owner::worker(0x3FFE), Some(Owner::HOST)] {
                 for generation in [1, 77, (1 << 47) - 1] {
@@ -182,7 +174,9 @@ mod tests {
     #[test]
     fn words_that_nobody_writes_are_no_states() {
         assert_eq!(State::unpack(0), None, "a fresh segment");
-        assert_eq!(State::unpack(7 | 1 << GENERATION_SHIFT), None, "an eighth phase");
+        for phase in [0, 6, 7] {
+            assert_eq!(State::unpack(phase | 1 << GENERATION_SHIFT), None, "phase {phase}");
+        }
         assert_eq!(State::unpack(Phase::Done as u64), None, "generation 0");
         assert_eq!(Owner::worker(0x3FFF), None);
     }

@@ -20,12 +20,16 @@ impl From<MalformedTask> for Unreadable {
 }
 
 /// The room for one call's arguments, used again for each call.
+///
+/// # Invariants
+/// `slots[1..=placed]` each own one reference; nothing else in `slots` does.
 pub(crate) struct Arguments {
     kinds: Box<[Kind]>,
     /// The keywords: interned once, so that Python compares them by address.
     names: Py<PyTuple>,
-    /// One slot for the callee's own use (see [`Placed::call`]), then one for each argument.
+    /// One slot for the callee's own use (see [`Arguments::call`]), then one for each argument.
     slots: Box<[*mut ffi::PyObject]>,
+    placed: usize,
 }
 
 impl Arguments {
@@ -36,52 +40,36 @@ impl Arguments {
             kinds: parameters.iter().map(|parameter| parameter.kind).collect(),
             names: PyTuple::new(py, names.collect::<Vec<_>>())?.unbind(),
             slots: vec![std::ptr::null_mut(); parameters.len() + 1].into(),
+            placed: 0,
         })
     }
 
     /// Makes the arguments of one call. They are new objects: whatever the callee keeps of them or
-    /// changes in them is its own.
+    /// changes in them is its own. Ours live until [`release`](Self::release), also after an
+    /// error.
     #[inline]
-    pub(crate) fn place<'py>(
-        &mut self,
-        py: Python<'py>,
-        task: &[u8],
-    ) -> Result<Placed<'_, 'py>, Unreadable> {
+    pub(crate) fn place(&mut self, py: Python<'_>, task: &[u8]) -> Result<(), Unreadable> {
+        self.release(py);
         let mut reader = TaskReader::new(task);
-        let mut placed = Placed { py, names: &self.names, slots: &mut self.slots, count: 0 };
         for kind in &self.kinds {
             let argument = match *kind {
                 Kind::One(scalar) => one(py, &mut reader, scalar)?,
                 Kind::List(scalar, _) => list(py, &mut reader, scalar)?,
             };
-            placed.push(argument);
+            self.placed += 1;
+            self.slots[self.placed] = argument.into_ptr();
         }
-        reader.finish()?;
-        Ok(placed)
-    }
-}
-
-/// The arguments of one call.
-///
-/// # Invariants
-/// `slots[1..=count]` each own one reference; nothing else in `slots` does.
-pub(crate) struct Placed<'a, 'py> {
-    py: Python<'py>,
-    names: &'a Py<PyTuple>,
-    slots: &'a mut [*mut ffi::PyObject],
-    count: usize,
-}
-
-impl<'py> Placed<'_, 'py> {
-    #[inline]
-    fn push(&mut self, argument: Bound<'py, PyAny>) {
-        self.count += 1;
-        self.slots[self.count] = argument.into_ptr();
+        Ok(reader.finish()?)
     }
 
-    /// Calls `callable` with the arguments as keywords. `None`: it raised; the exception is set.
+    /// Calls `callable` with the placed arguments as keywords. `None`: it raised; the exception is
+    /// set.
     #[inline]
-    pub(crate) fn call(self, callable: &Py<PyAny>) -> Option<Bound<'py, PyAny>> {
+    pub(crate) fn call<'py>(
+        &mut self,
+        py: Python<'py>,
+        callable: &Py<PyAny>,
+    ) -> Option<Bound<'py, PyAny>> {
         // All arguments are keywords, so the number of positional ones is 0. The flag lets the
         // callee write to the slot before the first argument while it runs: a bound method puts
         // its `self` there instead of copying everything.
@@ -89,21 +77,23 @@ impl<'py> Placed<'_, 'py> {
         // Derived from the whole array, because the callee reaches in front of it.
         let first = self.slots.as_mut_ptr().wrapping_add(1);
         // SAFETY: the thread is attached (`py`). `first` has as many objects as `names` has names,
-        // all alive until `self` is dropped, and one writable slot in front.
+        // all alive until `release`, and one writable slot in front.
         let result = unsafe {
             ffi::PyObject_Vectorcall(callable.as_ptr(), first, NO_POSITIONAL, self.names.as_ptr())
         };
         // SAFETY: a call gives a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_opt(self.py, result) }
+        unsafe { Bound::from_owned_ptr_or_opt(py, result) }
     }
-}
 
-impl Drop for Placed<'_, '_> {
+    /// Gives the arguments up. May run whatever Python code their deaths set off.
     #[inline]
-    fn drop(&mut self) {
-        for slot in &self.slots[1..=self.count] {
-            // SAFETY: the type's invariant: this reference is ours, and given up here, once.
-            drop(unsafe { Bound::from_owned_ptr(self.py, *slot) });
+    pub(crate) fn release(&mut self, py: Python<'_>) {
+        while self.placed > 0 {
+            let argument = self.slots[self.placed];
+            // First, so that code which this sets off finds the invariant kept.
+            self.placed -= 1;
+            // SAFETY: the type's invariant: the reference is ours, and given up here, once.
+            drop(unsafe { Bound::from_owned_ptr(py, argument) });
         }
     }
 }

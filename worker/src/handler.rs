@@ -16,6 +16,8 @@ use crate::{answer, exception};
 pub(crate) struct PythonModel {
     callable: Py<PyAny>,
     arguments: Arguments,
+    /// What the last call returned, until it is tidied away.
+    result: Option<Py<PyAny>>,
     finalize: Option<Py<PyAny>>,
     thread: ThreadState,
     _stays_on_its_thread: PhantomData<*const ()>,
@@ -34,6 +36,7 @@ impl PythonModel {
             thread: ThreadState::current(callable.py()),
             callable: callable.unbind(),
             arguments,
+            result: None,
             finalize: finalize.map(Bound::unbind),
             _stays_on_its_thread: PhantomData,
         }
@@ -45,13 +48,26 @@ impl Handler for PythonModel {
         // SAFETY: the type's invariant. The token does not leave this call.
         let py = unsafe { Python::assume_attached() };
         let result = match self.arguments.place(py, task) {
-            Ok(arguments) => arguments.call(&self.callable),
+            Ok(()) => self.arguments.call(py, &self.callable),
             Err(Unreadable::Malformed) => return answer.refuse(Refusal::MalformedTask),
             Err(Unreadable::Raised) => None,
         };
         match result {
-            Some(result) => answer::write(&result, answer),
+            Some(result) => {
+                answer::write(&result, answer);
+                self.result = Some(result.unbind());
+            }
             None => raised(answer),
+        }
+    }
+
+    fn tidy(&mut self) {
+        // SAFETY: as in `handle`.
+        let py = unsafe { Python::assume_attached() };
+        self.arguments.release(py);
+        if let Some(result) = self.result.take() {
+            // As `Bound`, whose drop releases at once.
+            drop(result.into_bound(py));
         }
     }
 

@@ -39,7 +39,8 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 /// Starts an engine over worker processes.
 pub(crate) fn start(config: Config) -> Result<Engine, StartError> {
-    let core = Arc::new(Core::new(config.sizes, config.setup.signature.clone(), config.spin)?);
+    let core =
+        Arc::new(Core::new(config.sizes, config.setup.signature.clone(), config.wait_policy)?);
     let (report, started) = sync_channel(1);
     let shared = Arc::new(Shared::default());
     let thread = {
