@@ -35,7 +35,7 @@ pub fn sleep_until(ns: u64) -> anyhow::Result<()> {
     loop {
         match clock_nanosleep(ClockId::CLOCK_MONOTONIC, flags, &until) {
             Err(Errno::EINTR) => {}
-            result => return Ok(result.map(|_| ()).context("sleep")?),
+            result => return result.map(|_| ()).context("sleep"),
         }
     }
 }
