@@ -33,7 +33,7 @@ impl<'a> TaskReader<'a> {
     /// See [`TaskReader::bool`].
     #[inline]
     pub fn int(&mut self) -> Result<i64, MalformedTask> {
-        self.0.take().map_err(MalformedTask::from)
+        self.0.take_int().map_err(MalformedTask::from)
     }
 
     /// The next `float`.
@@ -42,7 +42,7 @@ impl<'a> TaskReader<'a> {
     /// See [`TaskReader::bool`].
     #[inline]
     pub fn float(&mut self) -> Result<f64, MalformedTask> {
-        self.0.take().map_err(MalformedTask::from)
+        self.0.take_float().map_err(MalformedTask::from)
     }
 
     /// The next `str`.
@@ -51,7 +51,16 @@ impl<'a> TaskReader<'a> {
     /// See [`TaskReader::bool`].
     #[inline]
     pub fn str(&mut self) -> Result<&'a str, MalformedTask> {
-        self.0.take().map_err(MalformedTask::from)
+        self.0.take_str().map_err(MalformedTask::from)
+    }
+
+    /// The next `str`, as bytes that nobody has held against UTF-8 yet.
+    ///
+    /// # Errors
+    /// When fewer bytes are there than it says.
+    #[inline]
+    pub fn str_bytes(&mut self) -> Result<&'a [u8], MalformedTask> {
+        self.0.take_bytes().map_err(MalformedTask::from)
     }
 
     /// The length of the next list; its items follow.

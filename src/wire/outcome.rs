@@ -286,7 +286,7 @@ impl<'a> Outcome<'a> {
     /// When they are no outcome.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
-        match reader.take::<u8>()? {
+        match reader.take_byte()? {
             tag::VALUE => ValueRef::decode(reader.rest()).map(Self::Value),
             tag::PYTHON => from_slice(reader.rest()).map(Self::Python),
             tag::REFUSED => from_slice(reader.rest()).map(Self::Refused),
@@ -299,7 +299,7 @@ impl<'a> Outcome<'a> {
     pub(crate) fn value_in(bytes: &'a [u8]) -> ValueRef<'a> {
         bytes
             .get(1..)
-            .map_or(ValueRef::None, |rest| ValueRef::decode(rest).unwrap_or(ValueRef::None))
+            .map_or(ValueRef::None, |rest| ValueRef::decode_again(rest).unwrap_or(ValueRef::None))
     }
 }
 

@@ -4,7 +4,7 @@ use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use smallvec::SmallVec;
 
-use super::codec::{EncodeTo, put};
+use super::codec::{EncodeTo, put, put_bytes, put_int, put_len};
 use super::signature::{Kind, Len, Scalar};
 
 /// Arguments that fit without an allocation.
@@ -150,20 +150,34 @@ impl<'a> Task<'a> {
     }
 }
 
+/// Appends a list of strings.
+#[inline]
+fn put_all<W: Writer, T>(
+    writer: &mut W,
+    items: &[T],
+    bytes: impl Fn(&T) -> &[u8],
+) -> Result<(), EncodeError> {
+    put_len(writer, items.len())?;
+    items.iter().try_for_each(|item| put_bytes(writer, bytes(item)))
+}
+
 impl EncodeTo for Task<'_> {
     #[inline]
     fn encode_to<W: Writer>(&self, writer: &mut W) -> Result<(), EncodeError> {
         for arg in &self.args {
             match *arg {
                 Arg::Bool(value) => put(writer, value)?,
-                Arg::Int(value) => put(writer, value)?,
+                Arg::Int(value) => put_int(writer, value)?,
                 Arg::Float(value) => put(writer, value)?,
-                Arg::Str(value) => put(writer, value)?,
+                Arg::Str(value) => put_bytes(writer, value.as_bytes())?,
                 Arg::Bools(items) => put(writer, items)?,
                 Arg::Ints(items) => put(writer, items)?,
-                Arg::Floats(items) => put(writer, items)?,
-                Arg::Strs(items) => put(writer, items)?,
-                Arg::Strings(items) => put(writer, items)?,
+                Arg::Floats(items) => {
+                    put_len(writer, items.len())?;
+                    items.iter().try_for_each(|item| writer.write(&item.to_le_bytes()))?;
+                }
+                Arg::Strs(items) => put_all(writer, items, |item| item.as_bytes())?,
+                Arg::Strings(items) => put_all(writer, items, |item| item.as_bytes())?,
             }
         }
         Ok(())

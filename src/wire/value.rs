@@ -5,7 +5,7 @@ use std::fmt;
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 
-use super::codec::{EncodeTo, Malformed, Reader, put};
+use super::codec::{EncodeTo, Malformed, Reader, put, put_bytes, put_int, put_len};
 
 /// How deep containers may stand inside each other. A scalar has depth 0, `[1]` depth 1.
 pub const MAX_DEPTH: usize = 64;
@@ -79,7 +79,7 @@ impl EncodeTo for Value {
             Self::Dict(items) => {
                 write_dict(writer, items.len())?;
                 items.iter().try_for_each(|(key, item)| {
-                    put(writer, key.as_str())?;
+                    write_key(writer, key)?;
                     item.encode_to(writer)
                 })
             }
@@ -100,7 +100,7 @@ pub(crate) fn write_bool<W: Writer>(writer: &mut W, value: bool) -> Result<(), E
 #[inline]
 pub(crate) fn write_int<W: Writer>(writer: &mut W, value: i64) -> Result<(), EncodeError> {
     put(writer, tag::INT)?;
-    put(writer, value)
+    put_int(writer, value)
 }
 
 #[inline]
@@ -112,40 +112,40 @@ pub(crate) fn write_float<W: Writer>(writer: &mut W, value: f64) -> Result<(), E
 #[inline]
 pub(crate) fn write_str<W: Writer>(writer: &mut W, value: &str) -> Result<(), EncodeError> {
     put(writer, tag::STR)?;
-    put(writer, value)
+    put_bytes(writer, value.as_bytes())
 }
 
 #[inline]
 pub(crate) fn write_bytes<W: Writer>(writer: &mut W, value: &[u8]) -> Result<(), EncodeError> {
     put(writer, tag::BYTES)?;
-    put(writer, value)
+    put_bytes(writer, value)
 }
 
 /// Starts a list of `len` values, which must follow.
 #[inline]
 pub(crate) fn write_list<W: Writer>(writer: &mut W, len: usize) -> Result<(), EncodeError> {
     put(writer, tag::LIST)?;
-    put(writer, len as u64)
+    put_len(writer, len)
 }
 
 /// Starts a tuple of `len` values, which must follow.
 #[inline]
 pub(crate) fn write_tuple<W: Writer>(writer: &mut W, len: usize) -> Result<(), EncodeError> {
     put(writer, tag::TUPLE)?;
-    put(writer, len as u64)
+    put_len(writer, len)
 }
 
 /// Starts a dict of `len` pairs (a key from [`write_key`], then a value), which must follow.
 #[inline]
 pub(crate) fn write_dict<W: Writer>(writer: &mut W, len: usize) -> Result<(), EncodeError> {
     put(writer, tag::DICT)?;
-    put(writer, len as u64)
+    put_len(writer, len)
 }
 
 /// Writes a dict's key.
 #[inline]
 pub(crate) fn write_key<W: Writer>(writer: &mut W, key: &str) -> Result<(), EncodeError> {
-    put(writer, key)
+    put_bytes(writer, key.as_bytes())
 }
 
 /// A Python value whose text and bytes are borrowed from the answer.
@@ -180,15 +180,28 @@ impl<'a> ValueRef<'a> {
         Ok(value)
     }
 
+    /// The value in bytes that [`decode`](Self::decode) has accepted, without walking through the
+    /// items of a tuple again: they are all there is behind its length.
+    #[inline]
+    pub(crate) fn decode_again(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        if reader.take_byte()? != tag::TUPLE {
+            return Self::decode(bytes);
+        }
+        let len = reader.take_len()?;
+        Ok(Self::Tuple(Seq { bytes: reader.rest(), len }))
+    }
+
+    #[inline]
     fn read(reader: &mut Reader<'a>, depth: usize) -> Result<Self, Malformed> {
-        Ok(match reader.take::<u8>()? {
+        Ok(match reader.take_byte()? {
             tag::NONE => Self::None,
             tag::FALSE => Self::Bool(false),
             tag::TRUE => Self::Bool(true),
-            tag::INT => Self::Int(reader.take()?),
-            tag::FLOAT => Self::Float(reader.take()?),
-            tag::STR => Self::Str(reader.take()?),
-            tag::BYTES => Self::Bytes(reader.take()?),
+            tag::INT => Self::Int(reader.take_int()?),
+            tag::FLOAT => Self::Float(reader.take_float()?),
+            tag::STR => Self::Str(reader.take_str()?),
+            tag::BYTES => Self::Bytes(reader.take_bytes()?),
             tag::LIST => Self::List(Seq::read(reader, depth)?),
             tag::TUPLE => Self::Tuple(Seq::read(reader, depth)?),
             tag::DICT => Self::Dict(Map::read(reader, depth)?),
@@ -298,7 +311,7 @@ impl<'a> Map<'a> {
         let len = reader.take_len()?;
         let start = *reader;
         for _ in 0..len {
-            reader.take::<&str>()?;
+            reader.take_str()?;
             ValueRef::read(reader, depth + 1)?;
         }
         Ok(Self { bytes: start.up_to(reader), len })
@@ -318,7 +331,7 @@ impl<'a> Map<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, ValueRef<'a>)> + use<'a> {
         let mut reader = Reader::new(self.bytes);
         (0..self.len).map_while(move |_| {
-            let key = reader.take::<&'a str>().ok()?;
+            let key = reader.take_str().ok()?;
             Some((key, ValueRef::read(&mut reader, 0).ok()?))
         })
     }

@@ -5,6 +5,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use crate::callee::{Callee, IN_FRONT};
+
 /// Why a task could not be read.
 pub(crate) enum Unreadable {
     /// Its bytes do not fit the signature.
@@ -22,12 +24,12 @@ impl From<MalformedTask> for Unreadable {
 /// The room for one call's arguments, used again for each call.
 ///
 /// # Invariants
-/// `slots[1..=placed]` each own one reference; nothing else in `slots` does.
+/// The first `placed` of `slots[IN_FRONT..]` each own one reference; nothing else in `slots` does.
 pub(crate) struct Arguments {
     kinds: Box<[Kind]>,
     /// The keywords: interned once, so that Python compares them by address.
     names: Py<PyTuple>,
-    /// One slot for the callee's own use (see [`Arguments::call`]), then one for each argument.
+    /// Those in front are the callee's; then one for each argument.
     slots: Box<[*mut ffi::PyObject]>,
     placed: usize,
 }
@@ -39,7 +41,7 @@ impl Arguments {
         Ok(Self {
             kinds: parameters.iter().map(|parameter| parameter.kind).collect(),
             names: PyTuple::new(py, names.collect::<Vec<_>>())?.unbind(),
-            slots: vec![std::ptr::null_mut(); parameters.len() + 1].into(),
+            slots: vec![std::ptr::null_mut(); IN_FRONT + parameters.len()].into(),
             placed: 0,
         })
     }
@@ -56,42 +58,33 @@ impl Arguments {
                 Kind::One(scalar) => one(py, &mut reader, scalar)?,
                 Kind::List(scalar, _) => list(py, &mut reader, scalar)?,
             };
+            self.slots[IN_FRONT + self.placed] = argument.into_ptr();
             self.placed += 1;
-            self.slots[self.placed] = argument.into_ptr();
         }
         Ok(reader.finish()?)
     }
 
-    /// Calls `callable` with the placed arguments as keywords. `None`: it raised; the exception is
+    /// Calls `callee` with the placed arguments as keywords. `None`: it raised; the exception is
     /// set.
     #[inline]
     pub(crate) fn call<'py>(
         &mut self,
         py: Python<'py>,
-        callable: &Py<PyAny>,
+        callee: &Callee,
     ) -> Option<Bound<'py, PyAny>> {
-        // All arguments are keywords, so the number of positional ones is 0. The flag lets the
-        // callee write to the slot before the first argument while it runs: a bound method puts
-        // its `self` there instead of copying everything.
-        const NO_POSITIONAL: usize = ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        // Derived from the whole array, because the callee reaches in front of it.
-        let first = self.slots.as_mut_ptr().wrapping_add(1);
-        // SAFETY: the thread is attached (`py`). `first` has as many objects as `names` has names,
-        // all alive until `release`, and one writable slot in front.
-        let result = unsafe {
-            ffi::PyObject_Vectorcall(callable.as_ptr(), first, NO_POSITIONAL, self.names.as_ptr())
-        };
-        // SAFETY: a call gives a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_opt(py, result) }
+        debug_assert_eq!(self.placed, self.kinds.len(), "called before all are placed");
+        // SAFETY: `names` has a name for each of the kinds, and `place` has put an object there for
+        // each; they live until `release`.
+        unsafe { callee.call(py, &mut self.slots, &self.names) }
     }
 
     /// Gives the arguments up. May run whatever Python code their deaths set off.
     #[inline]
     pub(crate) fn release(&mut self, py: Python<'_>) {
         while self.placed > 0 {
-            let argument = self.slots[self.placed];
             // First, so that code which this sets off finds the invariant kept.
             self.placed -= 1;
+            let argument = self.slots[IN_FRONT + self.placed];
             // SAFETY: the type's invariant: the reference is ours, and given up here, once.
             drop(unsafe { Bound::from_owned_ptr(py, argument) });
         }
@@ -113,25 +106,41 @@ fn one<'py>(
         }
         Scalar::Int => {
             let value = reader.int()?;
+            // `long` has 64 bits on Linux, and CPython is quickest with it.
             // SAFETY: as above.
-            unsafe { ffi::PyLong_FromLongLong(value) }
+            unsafe { ffi::PyLong_FromLong(value) }
         }
         Scalar::Float => {
             let value = reader.float()?;
             // SAFETY: as above.
             unsafe { ffi::PyFloat_FromDouble(value) }
         }
-        Scalar::Str => {
-            let value = reader.str()?;
-            // SAFETY: as above; `value` is that many bytes of UTF-8, and they are copied. A slice
-            // is never longer than `isize::MAX`.
-            unsafe {
-                ffi::PyUnicode_FromStringAndSize(value.as_ptr().cast(), value.len().cast_signed())
-            }
-        }
+        Scalar::Str => return text(py, reader.str_bytes()?),
     };
     // SAFETY: each of these gives a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_opt(py, object) }.ok_or(Unreadable::Raised)
+}
+
+/// A `str` of UTF-8, which is checked here.
+#[inline]
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyAny>, Unreadable> {
+    /// The highest character of ASCII.
+    const ASCII: ffi::Py_UCS4 = 127;
+    // CPython decodes UTF-8 eight bytes at a time; what is ASCII can be copied as it is.
+    if !bytes.is_ascii() {
+        let text = str::from_utf8(bytes).map_err(|_| Unreadable::Malformed)?;
+        return Ok(PyString::new(py, text).into_any());
+    }
+    // SAFETY: the thread is attached (`py`). A slice is never longer than `isize::MAX`.
+    let object = unsafe { ffi::PyUnicode_New(bytes.len().cast_signed(), ASCII) };
+    // SAFETY: a new reference, or null with an exception set.
+    let object = unsafe { Bound::from_owned_ptr_or_opt(py, object) }.ok_or(Unreadable::Raised)?;
+    // SAFETY: a str that was made for ASCII keeps a byte for each character.
+    let characters = unsafe { ffi::PyUnicode_DATA(object.as_ptr()) };
+    // SAFETY: room for as many characters as there are bytes, all of them ASCII, in a str that
+    // nobody has read yet (the empty one alone is everybody's, and there is nothing to copy then).
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), characters.cast(), bytes.len()) };
+    Ok(object)
 }
 
 /// A list of scalars.

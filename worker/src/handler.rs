@@ -6,6 +6,7 @@ use nearcall::peer::{AnswerBuf, Handler, Refusal};
 use pyo3::prelude::*;
 
 use crate::arguments::{Arguments, Unreadable};
+use crate::callee::Callee;
 use crate::interpreter::{self, ThreadState};
 use crate::{answer, exception};
 
@@ -14,7 +15,7 @@ use crate::{answer, exception};
 /// # Invariants
 /// The thread that has it is attached (see [`interpreter`]); the marker keeps it there.
 pub(crate) struct PythonModel {
-    callable: Py<PyAny>,
+    callee: Callee,
     arguments: Arguments,
     /// What the last call returned, until it is tidied away.
     result: Option<Py<PyAny>>,
@@ -24,17 +25,18 @@ pub(crate) struct PythonModel {
 }
 
 impl PythonModel {
-    /// A model that answers by calling `callable` with `arguments`.
+    /// A model that answers by calling `callee` with `arguments`.
     ///
     /// The token must be that of the thread that started the interpreter.
     pub(crate) fn new(
-        callable: Bound<'_, PyAny>,
+        py: Python<'_>,
+        callee: Callee,
         arguments: Arguments,
         finalize: Option<Bound<'_, PyAny>>,
     ) -> Self {
         Self {
-            thread: ThreadState::current(callable.py()),
-            callable: callable.unbind(),
+            thread: ThreadState::current(py),
+            callee,
             arguments,
             result: None,
             finalize: finalize.map(Bound::unbind),
@@ -48,7 +50,7 @@ impl Handler for PythonModel {
         // SAFETY: the type's invariant. The token does not leave this call.
         let py = unsafe { Python::assume_attached() };
         let result = match self.arguments.place(py, task) {
-            Ok(()) => self.arguments.call(py, &self.callable),
+            Ok(()) => self.arguments.call(py, &self.callee),
             Err(Unreadable::Malformed) => return answer.refuse(Refusal::MalformedTask),
             Err(Unreadable::Raised) => None,
         };

@@ -47,6 +47,7 @@
 
 mod answer;
 mod arguments;
+mod callee;
 mod exception;
 mod handler;
 mod interpreter;

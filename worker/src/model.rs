@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
 
 use crate::arguments::Arguments;
+use crate::callee::Callee;
 use crate::handler::PythonModel;
 use crate::signature;
 
@@ -74,7 +75,7 @@ impl Blueprint {
             Target::Callable(callable) => (callable.bind(py).clone(), None),
             Target::Class(target) => target.instantiate(py)?,
         };
-        Ok(PythonModel::new(callable, arguments, finalize))
+        Ok(PythonModel::new(py, Callee::new(callable)?, arguments, finalize))
     }
 }
 

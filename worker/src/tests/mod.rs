@@ -11,6 +11,7 @@ mod exceptions;
 mod leaks;
 mod processes;
 mod protocol;
+mod speed;
 
 use std::any::Any;
 use std::ffi::CString;
