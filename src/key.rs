@@ -44,6 +44,13 @@ impl Generation {
         }
     }
 
+    /// Whether it comes after `other`, at most half the range later.
+    #[inline]
+    pub(crate) const fn is_after(self, other: Self) -> bool {
+        let ahead = self.0.get().wrapping_sub(other.0.get()) & Self::MAX;
+        ahead != 0 && ahead <= Self::MAX / 2
+    }
+
     /// Its number.
     #[inline]
     pub(crate) const fn get(self) -> u64 {
@@ -148,6 +155,16 @@ mod tests {
         assert_eq!(Generation::new(Generation::MAX + 1), None);
         assert!(Generation::starting_at(0).get() >= 1);
         assert!(Generation::starting_at(u64::MAX).get() <= Generation::MAX / 2);
+    }
+
+    #[test]
+    fn a_generation_is_after_those_before_it_also_over_the_wrap() {
+        let of = |number| Generation::new(number).unwrap();
+        for (later, earlier) in [(2, 1), (9, 3), (1, Generation::MAX), (5, Generation::MAX - 7)] {
+            assert!(of(later).is_after(of(earlier)), "{later} {earlier}");
+            assert!(!of(earlier).is_after(of(later)), "{earlier} {later}");
+        }
+        assert!(!of(7).is_after(of(7)));
     }
 
     #[test]

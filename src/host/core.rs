@@ -151,24 +151,18 @@ impl Core {
             .ok_or(SubmitError::Full { slots: self.segment.region().layout().sizes.slots })
     }
 
-    /// Writes the task into a slot that the book has given out: QUEUED.
+    /// Writes the task into a slot that the book has given out.
     #[inline]
     fn fill(&self, key: Key, task: &Task<'_>, bytes: usize) -> bool {
-        let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) else {
-            return false;
-        };
-        // Relaxed, as all until QUEUED: the word still says DONE, of the task before, and the book
-        // says that this is over.
-        slot.words.waiter.store(0, Ordering::Relaxed);
-        // SAFETY: this thread owns the slot: the book gave it out, and the last worker that had
-        // it has handed it back or is dead.
-        let Some(mut writer) = (unsafe { slot.writer(bytes) }) else { return false };
-        if task.encode_to(&mut writer).is_err() {
-            return false;
+        let Some(slot) = self.slot(key) else { return false };
+        // Left over by a thread that gave up. Written only then: the line is the worker's.
+        if slot.words.waiter.load(Ordering::Relaxed) != 0 {
+            slot.words.waiter.store(0, Ordering::Relaxed);
         }
-        // Release: pairs with the Acquire of the claim; also by way of the entry, pushed next.
-        slot.words.state.store(State::of_host(Phase::Queued, generation).pack(), Ordering::Release);
-        true
+        // SAFETY: the book gave this slot to this thread, and the last worker that had it has
+        // handed it back or is dead.
+        let Some(mut writer) = (unsafe { slot.task_writer(bytes) }) else { return false };
+        task.encode_to(&mut writer).is_ok()
     }
 
     #[inline]
@@ -180,15 +174,17 @@ impl Core {
             self.book.release(key);
             return Err(SubmitError::Closed { reason });
         }
+        let Some(slot) = self.slot(key) else { return Ok(()) };
         // Before the push: a worker may be done, or dead, the moment the entry is visible.
         self.book.accept(key);
-        entrance.producer.push(self.segment.region().ring(), key);
+        entrance.producer.push(self.segment.region().ring(), key, slot.words);
         Ok(())
     }
 
-    /// Pushes the key of a task that is QUEUED but has no entry any more.
+    /// Pushes the key of a task that waits but has no entry any more.
     pub(crate) fn push_again(&self, key: Key) {
-        self.entrance.lock().producer.push(self.segment.region().ring(), key);
+        let Some(slot) = self.slot(key) else { return };
+        self.entrance.lock().producer.push(self.segment.region().ring(), key, slot.words);
         ring::wake_one(self.segment.region().workers(), futex::wake_one);
     }
 
@@ -202,22 +198,20 @@ impl Core {
         self.entrance.lock().closed.get_or_insert_with(|| reason.to_owned());
     }
 
-    /// The state word, if it is one of this task.
+    /// Who has published the outcome of this task; `None` while nobody has.
     #[inline]
-    fn state_of(&self, key: Key) -> Option<State> {
-        // Acquire: pairs with the Release of the worker's `complete`: length and payload are
-        // complete when it says DONE.
-        let word = self.slot(key)?.words.state.load(Ordering::Acquire);
-        State::unpack(word).filter(|state| Some(state.generation) == key.generation())
+    fn publisher(&self, key: Key) -> Option<Owner> {
+        // Acquire: pairs with the Release in `ring::publish` and `ring::settle`: length and bytes
+        // of the outcome are complete, and the verdict is in the book.
+        let done = State::unpack(self.slot(key)?.words.done.load(Ordering::Acquire))?;
+        let is_ours = Some(done.generation) == key.generation() && done.phase == Phase::Done;
+        is_ours.then_some(done.owner)
     }
 
     /// Whether `key` may have something to retrieve, or something wrong: whether waiting is over.
     #[inline]
     pub(crate) fn is_over(&self, key: Key) -> bool {
-        let with_workers = self.state_of(key).is_some_and(|state| {
-            matches!(state.phase, Phase::Queued | Phase::Running | Phase::Condemned)
-        });
-        !with_workers || self.book.look(key) != Look::Live
+        self.publisher(key).is_some() || self.book.look(key) != Look::Live
     }
 
     /// Takes the outcome of `key` if there is one; `false` if the task is still with the workers.
@@ -230,13 +224,11 @@ impl Core {
         if self.in_forked_child() {
             return Err(RetrieveError::ForkedChild);
         }
-        if self.book.look(key) == Look::Live
-            && let Some(State { phase, owner, .. }) = self.state_of(key)
-        {
-            match phase {
-                Phase::Queued | Phase::Running | Phase::Condemned => return Ok(false),
-                Phase::Done if owner != Owner::HOST => return self.take(key, owner, answer),
-                _ => {}
+        if self.book.look(key) == Look::Live {
+            match self.publisher(key) {
+                None => return Ok(false),
+                Some(owner) if owner != Owner::HOST => return self.take(key, owner, answer),
+                Some(_) => {}
             }
         }
         self.retrieve_otherwise(key)
@@ -253,12 +245,14 @@ impl Core {
                 .book
                 .take_verdict(key)
                 .map_or(RetrieveError::AlreadyRetrieved { key }, RetrieveError::Task)),
-            // The book says that the task lives, the segment says something else. Unless it has
-            // just been completed, only a broken worker writes that.
-            Look::Live => match self.state_of(key).map(|state| (state.phase, state.owner)) {
-                Some((Phase::Queued | Phase::Running | Phase::Condemned, _)) => Ok(false),
-                Some((Phase::Done, owner)) if owner != Owner::HOST => Ok(false),
-                _ => Err(self.fault(key, None, "its slot's state is none that a task can have")),
+            Look::Live => match self.publisher(key) {
+                // The book has no verdict, the segment says that there is one: only a broken
+                // worker writes that.
+                Some(Owner::HOST) => {
+                    Err(self.fault(key, "its slot says that the host has ended it"))
+                }
+                // Published a moment ago.
+                _ => Ok(false),
             },
         }
     }
@@ -269,12 +263,7 @@ impl Core {
             // Another thread was faster, or the supervisor.
             return self.retrieve_otherwise(key);
         }
-        let copied = self.slot(key).map(|slot| {
-            let copied = slot.copy_out(answer.payload());
-            // The slot is the first to be used again.
-            slot.expect_write();
-            copied
-        });
+        let copied = self.slot(key).map(|slot| slot.copy_answer(answer.payload()));
         self.book.release(key);
         let outcome = match copied {
             Some(Ok(())) => Outcome::decode(answer.payload()).ok(),
@@ -294,9 +283,9 @@ impl Core {
     }
 
     /// Ends a live task whose slot holds what it cannot hold, and has the culprit replaced.
-    fn fault(&self, key: Key, place: Option<u16>, detail: &'static str) -> RetrieveError {
+    fn fault(&self, key: Key, detail: &'static str) -> RetrieveError {
         if self.book.take_live(key) {
-            self.mailbox.ask(Request::Fault(place));
+            self.mailbox.ask(Request::Fault(None));
             self.book.release(key);
             RetrieveError::Task(TaskError::Corrupt { detail })
         } else {
@@ -311,17 +300,8 @@ impl Core {
         }
         if self.book.look(key) == Look::Live && self.book.abandon(key) {
             if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
-                let queued = State::of_host(Phase::Queued, generation).pack();
-                let cancelled = State::of_host(Phase::Cancelled, generation).pack();
-                // Release: pairs with the Acquire in `state_of`: who sees CANCELLED sees in
-                // the book that the task is not live. Fails when a worker was faster; then
-                // the task runs and its outcome is dropped.
-                let _ = slot.words.state.compare_exchange(
-                    queued,
-                    cancelled,
-                    Ordering::Release,
-                    Ordering::Relaxed,
-                );
+                // If a worker is faster, the task runs and its outcome is dropped.
+                ring::cancel(slot.words, generation);
                 wake_waiters(slot);
             }
         } else if self.book.look(key) == Look::Settled {
@@ -332,7 +312,7 @@ impl Core {
 
     /// Frees abandoned slots that no worker has any more.
     pub(crate) fn reclaim(&self) {
-        self.book.reclaim(|key| self.state_of(key).is_some_and(|state| state.phase == Phase::Done));
+        self.book.reclaim(|key| self.publisher(key).is_some());
     }
 
     /// Ends the task of `key` with a verdict and wakes who waits for it. For tasks that no living
@@ -352,14 +332,13 @@ impl Core {
         for index in 0..=u16::MAX {
             let Some(slot) = self.segment.region().slot(index) else { break };
             if let Some(key) = self.book.live_at(index) {
-                let done = self.state_of(key).is_some_and(|state| state.phase == Phase::Done);
-                if !done {
+                if self.publisher(key).is_none() {
                     self.settle(key, TaskError::Closed);
                     ended += 1;
                 }
-            } else if let Some(state) = State::unpack(slot.words.state.load(Ordering::Acquire)) {
+            } else if let Some(claim) = State::unpack(slot.words.claim.load(Ordering::Acquire)) {
                 // Abandoned: nobody else hands the slot back.
-                ring::settle(slot.words, state.generation);
+                ring::settle(slot.words, claim.generation);
             }
             wake_waiters(slot);
         }

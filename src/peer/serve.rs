@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Handler;
 use crate::faults;
-use crate::key::Key;
-use crate::ring::{self, Awake, Claim, LockLost, Sleep, WorkersLock};
-use crate::shm::{Order, Owner, PARKED, Patience, Payload, Region, WorkerWords};
+use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
+use crate::shm::{ENTRY_BYTES, Order, Owner, PARKED, Patience, Payload, Region, WorkerWords};
 use crate::sync::{Ordering, fence_after_rmw};
 use crate::sys::futex;
 use crate::wire::{AnswerBuf, Refusal};
@@ -62,8 +61,8 @@ impl<'a, H: Handler> Worker<'a, H> {
     pub(crate) fn run(mut self) -> (End, H) {
         let end = loop {
             match self.next() {
-                Ok(Some(key)) => {
-                    if let Err(end) = self.serve(key) {
+                Ok(Some(claimed)) => {
+                    if let Err(end) = self.serve(claimed) {
                         break end;
                     }
                 }
@@ -75,11 +74,12 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     /// Runs one task that was claimed.
-    fn serve(&mut self, key: Key) -> Result<(), End> {
+    fn serve(&mut self, Claimed { key, len }: Claimed) -> Result<(), End> {
         // `claim` took the index from here, so there is such a slot.
         let slot = self.region.slot(key.index()).ok_or(End::Broken)?;
         faults::point("serve.claimed");
-        match slot.copy_out(&mut self.task) {
+        let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
+        match read {
             Ok(()) => {
                 // A handler that writes nothing must not send the last task's outcome again.
                 self.answer.clear();
@@ -89,16 +89,18 @@ impl<'a, H: Handler> Worker<'a, H> {
         }
         faults::point("serve.called");
         let outcome = self.answer.finish();
-        // SAFETY: this worker owns the slot: it has claimed it and not completed it.
-        let writer = unsafe { slot.writer(outcome.len()) };
+        if !ring::finish(slot.words, key, self.owner) {
+            return Err(End::Condemned);
+        }
+        faults::point("serve.finished");
+        // SAFETY: this worker has claimed the slot and not published its outcome yet.
+        let writer = unsafe { slot.answer_writer(outcome.len()) };
         // An outcome is cut to the slot's size, so there is a writer and it has room.
         writer.ok_or(End::Broken)?.put(outcome).map_err(|_| End::Broken)?;
         faults::point("serve.written");
-        if !ring::complete(slot.words, key, self.owner) {
-            return Err(End::Condemned);
-        }
+        ring::publish(slot.words, key, self.owner);
         faults::point("serve.completed");
-        // SeqCst, behind the compare-and-swap of `complete`: pairs with the fence in `host::wait`.
+        // SeqCst, behind the swap of `publish`: pairs with the fence in `host::wait`.
         // Either the waiting thread sees DONE, or we see that it sleeps.
         fence_after_rmw();
         // Relaxed: ordered by the fence.
@@ -111,7 +113,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     /// The next task; `None` when the host has ordered the end.
-    fn next(&mut self) -> Result<Option<Key>, LockLost> {
+    fn next(&mut self) -> Result<Option<Claimed>, LockLost> {
         loop {
             // Before the look at the ring: an order to drain that is seen afterwards may be younger
             // than a task that the look has missed.
@@ -119,8 +121,8 @@ impl<'a, H: Handler> Worker<'a, H> {
             if order == Order::Stop {
                 return Ok(None);
             }
-            if let Some(key) = self.claim()? {
-                return Ok(Some(key));
+            if let Some(claimed) = self.claim()? {
+                return Ok(Some(claimed));
             }
             if order == Order::Drain {
                 return Ok(None);
@@ -139,17 +141,17 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Claims what waits, and wakes a colleague if there is more.
     #[inline]
-    fn claim(&mut self) -> Result<Option<Key>, LockLost> {
-        let (region, owner) = (self.region, self.owner);
+    fn claim(&mut self) -> Result<Option<Claimed>, LockLost> {
+        let (region, owner, task) = (self.region, self.owner, &mut self.task);
         let ring = region.ring();
         if !ring::pending(ring) {
             return Ok(None);
         }
         let claim = self.lock.with(|| {
             faults::point("claim.locked");
-            ring::claim(ring, |index| Some(region.slot(index)?.words), owner)
+            ring::claim(ring, |index| Some(region.slot(index)?.words), owner, task)
         })?;
-        let Claim::Task(key) = claim else { return Ok(None) };
+        let Some(claimed) = claim else { return Ok(None) };
         let workers = region.workers();
         if workers.len() > 1 {
             // SeqCst, behind the compare-and-swap of the claim: pairs with the fence of a submit,
@@ -159,7 +161,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                 ring::pass_on(workers, futex::wake_one);
             }
         }
-        Ok(Some(key))
+        Ok(Some(claimed))
     }
 
     /// Stays awake for a task for as long as it pays, unless enough others do. Whether something

@@ -11,11 +11,11 @@ mod producer;
 mod recover;
 mod spin;
 
-pub(crate) use consumer::{Claim, claim, complete, pending};
+pub(crate) use consumer::{Claimed, claim, finish, pending, publish};
 pub(crate) use lock::{LockLost, WorkersLock};
 pub(crate) use park::{
     Sleep, announce_search, end_search, give_order, pass_on, prepare_to_park, rise, rouse, wake_one,
 };
 pub(crate) use producer::Producer;
-pub(crate) use recover::{clear_worker, running_of, settle};
+pub(crate) use recover::{cancel, clear_worker, settle, unpublished_of};
 pub(crate) use spin::{Awake, glance, spin_until, yield_until};

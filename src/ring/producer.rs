@@ -1,7 +1,7 @@
 //! The host's end of the ring.
 
 use crate::key::Key;
-use crate::shm::{Entry, Position, RingWords};
+use crate::shm::{ENTRY_BYTES, Entry, Position, RingWords, SlotWords};
 use crate::sync::Ordering;
 
 /// Pushes entries. Lives in the host's own memory, under the host's own lock.
@@ -19,17 +19,26 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Makes `key`, whose slot is QUEUED, visible to the workers.
+    /// Makes the task of `key`, which is complete in its slot, visible to the workers.
     #[inline]
-    pub(crate) fn push(&mut self, ring: RingWords<'_>, key: Key) {
+    pub(crate) fn push(&mut self, ring: RingWords<'_>, key: Key, slot: &SlotWords) {
         let entries = ring.entries.len() as u64;
         let entry = Entry::new(key, self.tail, entries);
         let index = (self.tail & (entries - 1)) as usize;
-        if let Some(word) = ring.entries.get(index) {
-            // Release: pairs with the Acquire load of the entry in `claim`; the slot's state,
-            // length and payload are complete. A swap, because the look for sleepers that follows
-            // (`wake_one`) needs a barrier anyway, and this is the cheapest.
-            word.swap(entry.word(), Ordering::Release);
+        if let Some(words) = ring.entries.get(index) {
+            // Relaxed, here and below: the host's own words; published by the Release.
+            let len = slot.task_len.load(Ordering::Relaxed);
+            words.len.store(len, Ordering::Relaxed);
+            if len as usize <= ENTRY_BYTES {
+                let used = (len as usize).div_ceil(8);
+                for (to, from) in words.task.iter().zip(&slot.task).take(used) {
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+            }
+            // Release: pairs with the Acquire load of the entry in `claim`; the task is complete.
+            // A swap, because the look for sleepers that follows (`wake_one`) needs a barrier
+            // anyway, and this is the cheapest.
+            words.entry.swap(entry.word(), Ordering::Release);
         }
         self.tail = self.tail.wrapping_add(1);
     }

@@ -1,33 +1,57 @@
-//! After a death: what the dead worker owned, and the words it left.
+//! What the host does to a slot that does not go the usual way, and what it does after a death:
+//! what the dead worker owned, and the words it left.
 //!
-//! Only the supervisor calls these, and only once the kernel has confirmed the death: a worker
-//! that lives may still write its slot.
+//! Only the supervisor settles, and only once the kernel has confirmed the death: a worker that
+//! lives may still write its slot.
 
 use crate::key::Generation;
 use crate::shm::{AWAKE, Order, Owner, Phase, SlotWords, State, WorkerWords};
 use crate::sync::Ordering;
 
-/// The generation of the task that `owner` runs, or was condemned for, in this slot.
-pub(crate) fn running_of(slot: &SlotWords, owner: Owner) -> Option<Generation> {
+/// The generation of the task that `owner` has claimed, in this slot, and not published an outcome
+/// for: it runs it, was condemned for it, or was about to publish.
+pub(crate) fn unpublished_of(slot: &SlotWords, owner: Owner) -> Option<Generation> {
     // Acquire: the claim of the worker, and through it whatever preceded it.
-    let state = State::unpack(slot.state.load(Ordering::Acquire))?;
-    let running = matches!(state.phase, Phase::Running | Phase::Condemned);
-    (running && state.owner == owner).then_some(state.generation)
+    let claim = State::unpack(slot.claim.load(Ordering::Acquire))?;
+    // Acquire: as in `host::core`.
+    let done = State::unpack(slot.done.load(Ordering::Acquire));
+    let published = done.is_some_and(|done| done.generation == claim.generation);
+    (claim.owner == owner && !published).then_some(claim.generation)
 }
 
-/// Any phase that waits for a worker → DONE(host): the task ends with the verdict that the host has
-/// recorded in its own memory before this call.
+/// Ends a task that no living worker has: the verdict on it is in the host's own memory already.
+/// Nothing happens if its outcome was published.
 pub(crate) fn settle(slot: &SlotWords, generation: Generation) {
-    // Relaxed: nothing is read through it.
-    let word = slot.state.load(Ordering::Relaxed);
-    let waits = State::unpack(word)
-        .is_some_and(|state| state.generation == generation && state.phase != Phase::Done);
-    if waits {
-        let done = State::of_host(Phase::Done, generation).pack();
-        // Release: pairs with the Acquire load of the state by waiting threads. Fails only when
-        // the host has moved on meanwhile: a word of another task is never overwritten.
-        let _ = slot.state.compare_exchange(word, done, Ordering::Release, Ordering::Relaxed);
+    let verdict = State::of_host(Phase::Done, generation).pack();
+    for word in [&slot.claim, &slot.done] {
+        // Relaxed: nothing is read through it.
+        let seen = word.load(Ordering::Relaxed);
+        let state = State::unpack(seen);
+        let is_older = state.is_none_or(|state| generation.is_after(state.generation));
+        let is_open = state.is_some_and(|s| s.generation == generation && s.phase != Phase::Done);
+        if is_older || is_open {
+            // Release: pairs with the Acquire load of `done` by waiting threads, and with that of
+            // the next claim. Fails only when somebody has moved on meanwhile: a word of a later
+            // task is never overwritten.
+            let _ = word.compare_exchange(seen, verdict, Ordering::Release, Ordering::Relaxed);
+        }
     }
+}
+
+/// (older) → CANCELLED: nobody wants the outcome of a task that no worker has yet. `false` when a
+/// worker was faster.
+pub(crate) fn cancel(slot: &SlotWords, generation: Generation) -> bool {
+    let cancelled = State::of_host(Phase::Cancelled, generation).pack();
+    // Relaxed: nothing is read through it.
+    let seen = slot.claim.load(Ordering::Relaxed);
+    let waits = State::unpack(seen).is_none_or(|state| generation.is_after(state.generation));
+    // Release: pairs with the Acquire in `claim` of the slot's next task. Fails when a worker has
+    // claimed the task meanwhile.
+    waits
+        && slot
+            .claim
+            .compare_exchange(seen, cancelled, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
 }
 
 /// Sets a dead worker's words to those of a worker that has not started.

@@ -18,8 +18,12 @@ pub(crate) const LAYOUT_VERSION: u32 = 2;
 /// "nearcall", little endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
 
-/// Payload up to this many bytes stands beside the slot's words; more goes to the slot's body.
+/// A task or an answer of up to this many bytes stands beside the slot's words; more goes to the
+/// slot's body.
 pub(crate) const INLINE_BYTES: usize = 112;
+
+/// A task of up to this many bytes travels in its ring entry.
+pub(crate) const ENTRY_BYTES: usize = 48;
 
 pub(crate) const MIN_SLOTS: u32 = 1;
 pub(crate) const MAX_SLOTS: u32 = 65_535;
@@ -91,19 +95,44 @@ pub(crate) struct WorkerWords {
     _zero3: [AtomicU64; 7],
 }
 
-/// A slot's words and its small payload: two neighbouring lines, the first of which carries a
-/// small task or answer together with its state.
+/// An entry of the ring: a line that takes a task to the worker, a small one with all that it
+/// needs. Written by the host alone.
+#[repr(C, align(64))]
+pub(crate) struct EntryWords {
+    /// [`super::state::Entry`], packed; written last.
+    pub(crate) entry: AtomicU64,
+    /// Bytes of the task.
+    pub(crate) len: AtomicU32,
+    _zero: AtomicU32,
+    /// The task, if it has at most [`ENTRY_BYTES`] bytes.
+    pub(crate) task: [AtomicU64; ENTRY_BYTES / 8],
+}
+
+/// A slot's words, and its small task and answer. Three pairs of lines, by who writes them while a
+/// call is hot, so that none of them goes from one CPU to another but to bring the answer.
 #[repr(C, align(128))]
 pub(crate) struct SlotWords {
-    /// [`super::state::State`], packed.
-    pub(crate) state: AtomicU64,
-    /// A futex. 1 while a host thread sleeps, or is about to, until this slot is done.
+    /// [`super::state::State`], packed: who published the last outcome, and of which task. Written
+    /// by workers, watched by the host.
+    pub(crate) done: AtomicU64,
+    /// A futex. 1 while a host thread sleeps, or is about to, until the task is done.
     pub(crate) waiter: AtomicU32,
-    /// Bytes of the payload: of the task while it is queued or running, of the outcome when it is
-    /// done. Written by whoever owns the slot.
-    pub(crate) len: AtomicU32,
-    /// The payload, if it has at most [`INLINE_BYTES`] bytes.
-    pub(crate) inline: [AtomicU64; INLINE_BYTES / 8],
+    /// Bytes of the answer.
+    pub(crate) answer_len: AtomicU32,
+    /// The answer, if it has at most [`INLINE_BYTES`] bytes.
+    pub(crate) answer: [AtomicU64; INLINE_BYTES / 8],
+
+    /// [`super::state::State`], packed: who has which task. Written by workers; by the host only
+    /// when something goes another way than usual.
+    pub(crate) claim: AtomicU64,
+    _zero: [AtomicU64; 15],
+
+    /// Bytes of the task. Written by the host, read by workers only if the task does not fit its
+    /// entry; so for the task.
+    pub(crate) task_len: AtomicU32,
+    _zero2: [AtomicU32; 3],
+    /// The task, if it has at most [`INLINE_BYTES`] bytes.
+    pub(crate) task: [AtomicU64; INLINE_BYTES / 8],
 }
 
 const _: () = {
@@ -131,11 +160,19 @@ const _: () = {
     assert!(offset_of!(WorkerWords, order) == 4);
     assert!(offset_of!(WorkerWords, searching) == 64);
 
-    assert!(size_of::<SlotWords>() == 128 && align_of::<SlotWords>() == 128);
-    assert!(offset_of!(SlotWords, state) == 0);
+    assert!(size_of::<EntryWords>() == 64 && align_of::<EntryWords>() == 64);
+    assert!(offset_of!(EntryWords, entry) == 0);
+    assert!(offset_of!(EntryWords, len) == 8);
+    assert!(offset_of!(EntryWords, task) == 16);
+
+    assert!(size_of::<SlotWords>() == 384 && align_of::<SlotWords>() == 128);
+    assert!(offset_of!(SlotWords, done) == 0);
     assert!(offset_of!(SlotWords, waiter) == 8);
-    assert!(offset_of!(SlotWords, len) == 12);
-    assert!(offset_of!(SlotWords, inline) == 16);
+    assert!(offset_of!(SlotWords, answer_len) == 12);
+    assert!(offset_of!(SlotWords, answer) == 16);
+    assert!(offset_of!(SlotWords, claim) == 128);
+    assert!(offset_of!(SlotWords, task_len) == 256);
+    assert!(offset_of!(SlotWords, task) == 272);
 };
 
 /// The numbers that a segment is laid out by.
@@ -182,10 +219,11 @@ impl Layout {
         let consumer_end = host + size_of::<HostWords>() as u64;
         let worker_table = align_up(consumer_end + size_of::<ConsumerEnd>() as u64, 128);
         let ring = worker_table + workers as u64 * size_of::<WorkerWords>() as u64;
+        let entry_bytes = size_of::<EntryWords>() as u64;
         // No more than `slots + 1` entries are ever waiting (`ring::producer`); after a fault the
         // supervisor may push each queued slot once more.
         let ring_entries = (2 * slots as u64 + 2).next_power_of_two();
-        let slot_words = align_up(ring + 8 * ring_entries, PAGE);
+        let slot_words = align_up(ring + entry_bytes * ring_entries, PAGE);
         let bodies = align_up(slot_words + slots as u64 * size_of::<SlotWords>() as u64, PAGE);
         let segment_bytes = align_up(bodies + slots as u64 * slot_bytes as u64, PAGE);
         Some(Self {
@@ -238,11 +276,13 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     fields!(HostWords: crowded _zero);
     fields!(ConsumerEnd: lock head _zero);
     fields!(WorkerWords: parked order _zero searching _zero2 _zero3);
-    fields!(SlotWords: state waiter len inline);
+    fields!(EntryWords: entry len _zero task);
+    fields!(SlotWords: done waiter answer_len answer claim _zero task_len _zero2 task);
 
     row("Constants", &[MAGIC], "MAGIC");
     row("Constants", &[LAYOUT_VERSION.into()], "LAYOUT_VERSION");
     row("Constants", &[INLINE_BYTES as u64], "INLINE_BYTES");
+    row("Constants", &[ENTRY_BYTES as u64], "ENTRY_BYTES");
     row("Limits", &[MIN_SLOTS.into(), MAX_SLOTS.into()], "slots");
     row("Limits", &[MIN_SLOT_BYTES.into(), MAX_SLOT_BYTES.into()], "slot_bytes");
     row("Limits", &[MIN_WORKERS.into(), MAX_WORKERS.into()], "workers");
@@ -251,7 +291,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         row("Example", &[l.host, size_of::<HostWords>() as u64], "host");
         row("Example", &[l.consumer_end, size_of::<ConsumerEnd>() as u64], "consumer_end");
         row("Example", &[l.workers, 2 * size_of::<WorkerWords>() as u64], "workers");
-        row("Example", &[l.ring, 8 * l.ring_entries], "ring");
+        row("Example", &[l.ring, size_of::<EntryWords>() as u64 * l.ring_entries], "ring");
         row("Example", &[l.slots, 64 * size_of::<SlotWords>() as u64], "slots");
         row("Example", &[l.bodies, 64 * 4096], "bodies");
         row("Example", &[l.segment_bytes, 0], "segment_bytes");
@@ -261,7 +301,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     if let (Some(one), Some(first), Some(second)) =
         (Generation::new(1), Owner::worker(0), Owner::worker(1))
     {
-        let state = |owner| State::of(Phase::Queued, owner, one).pack() & !7;
+        let state = |owner| State::of(Phase::Done, owner, one).pack() & !7;
         let owner = u64::from((state(first) ^ state(second)).trailing_zeros());
         let generation = u64::from(state(first).trailing_zeros());
         row("State word", &[0, owner], "phase");
@@ -276,7 +316,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         row("Ring entry", &[0, lap], "key");
         row("Ring entry", &[lap, 1], "lap");
     }
-    for phase in [Phase::Queued, Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned] {
+    for phase in [Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned] {
         row("Phases", &[phase as u64], &format!("{phase:?}"));
     }
     for order in [super::Order::Serve, super::Order::Drain, super::Order::Stop] {
@@ -300,8 +340,8 @@ mod tests {
                     assert!(l.host + 64 <= l.consumer_end);
                     assert!(l.consumer_end + 64 <= l.workers);
                     assert!(l.workers + 128 * u64::from(workers) <= l.ring);
-                    assert!(l.ring + 8 * l.ring_entries <= l.slots);
-                    assert!(l.slots + 128 * u64::from(slots) <= l.bodies);
+                    assert!(l.ring + 64 * l.ring_entries <= l.slots);
+                    assert!(l.slots + 384 * u64::from(slots) <= l.bodies);
                     assert!(l.bodies + u64::from(slots) * u64::from(slot_bytes) <= l.segment_bytes);
                     assert!(l.ring_entries.is_power_of_two());
                     assert!(l.ring_entries >= 2 * u64::from(slots) + 2);

@@ -10,10 +10,10 @@ use std::time::Duration;
 #[doc(hidden)]
 pub use layout::layout_tables;
 pub(crate) use layout::{
-    LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS,
-    Sizes, SlotWords, WorkerWords,
+    ENTRY_BYTES, LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS,
+    MIN_WORKERS, Sizes, SlotWords, WorkerWords,
 };
-pub(crate) use region::{Payload, Region, RingWords, Slot};
+pub(crate) use region::{Payload, Region, RingWords, Slot, copy_words};
 pub(crate) use segment::{Segment, SegmentError};
 pub(crate) use state::{Entry, Owner, Phase, Position, State};
 

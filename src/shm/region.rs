@@ -9,8 +9,8 @@ use crate::wire::RawWriter;
 
 use super::Patience;
 use super::layout::{
-    ConsumerEnd, Header, HostWords, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes, SlotWords,
-    WorkerWords,
+    ConsumerEnd, EntryWords, Header, HostWords, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes,
+    SlotWords, WorkerWords,
 };
 
 /// Private bytes of a payload: small ones without an allocation.
@@ -40,10 +40,10 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 /// The ring's words: what both of its ends need.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct RingWords<'a> {
     /// A power of two of entries.
-    pub(crate) entries: &'a [AtomicU64],
+    pub(crate) entries: &'a [EntryWords],
     /// The consumers' position.
     pub(crate) head: &'a AtomicU64,
 }
@@ -181,8 +181,8 @@ impl Region {
         // SAFETY: `Layout` puts the ring inside the segment.
         let at = unsafe { self.at(self.layout.ring) };
         let at = NonNull::slice_from_raw_parts(at.cast(), self.layout.ring_entries as usize);
-        // SAFETY: `ring_entries` words are mapped there, 128-byte aligned by `Layout`, and they
-        // are atomics.
+        // SAFETY: `ring_entries` entries are mapped there, 128-byte aligned by `Layout`, and they
+        // are made of atomics only.
         let entries = unsafe { at.as_ref() };
         RingWords { entries, head: &self.consumer_end().head }
     }
@@ -228,74 +228,99 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Where a payload of `len` bytes stands.
+    /// Where a payload of `len` bytes stands whose small ones are at `small`.
     #[inline]
-    fn payload(&self, len: usize) -> NonNull<u8> {
-        if len <= INLINE_BYTES { NonNull::from(&self.words.inline).cast() } else { self.body }
+    fn place(&self, small: &[AtomicU64; INLINE_BYTES / 8], len: usize) -> NonNull<u8> {
+        if len <= INLINE_BYTES { NonNull::from(small).cast() } else { self.body }
     }
 
-    /// Records that the payload will have `len` bytes and gives the writer for it; `None` when
-    /// the slot has no room for it.
+    /// Records that the task will have `len` bytes and gives the writer for it; `None` when the
+    /// slot has no room for it.
     ///
     /// # Safety
-    /// The caller must own the slot by the rules of [`super::state`], until it is done writing.
+    /// The caller must be the one thread of the host that has the slot for filling.
     #[inline]
-    pub(crate) unsafe fn writer(&self, len: usize) -> Option<RawWriter> {
+    pub(crate) unsafe fn task_writer(&self, len: usize) -> Option<RawWriter> {
         if len > self.room {
             return None;
         }
-        // Relaxed: published with the payload by the Release that hands the slot on.
-        self.words.len.store(len as u32, Ordering::Relaxed);
-        // SAFETY: the payload's area has at least `len` bytes (the inline area or the body, by
-        // size), they are mapped while the region is, and no reference to plain bytes of it
-        // exists. That nobody else writes there is the caller's promise.
-        Some(unsafe { RawWriter::new(self.payload(len).as_ptr(), len) })
+        // Relaxed: published with the task by the Release that pushes its entry.
+        self.words.task_len.store(len as u32, Ordering::Relaxed);
+        let start = self.place(&self.words.task, len);
+        // SAFETY: the task's area has at least `len` bytes (the small one or the body, by size),
+        // they are mapped while the region is, and no reference to plain bytes of it exists. That
+        // nobody else writes there is the caller's promise.
+        Some(unsafe { RawWriter::new(start.as_ptr(), len) })
     }
 
-    /// Copies the payload out, into `into`, whose old contents go. Each word is read once, and
-    /// nothing is believed: not the length, not that the bytes stand still.
+    /// Copies a task of `len` bytes out, into `into`, whose old contents go.
     ///
     /// # Errors
     /// A length that the slot does not have.
     #[inline]
-    pub(crate) fn copy_out(&self, into: &mut Payload) -> Result<(), BadLength> {
-        // Relaxed: the caller has seen the state that hands the payload over (Acquire).
-        let len = self.words.len.load(Ordering::Relaxed) as usize;
+    pub(crate) fn copy_task(&self, len: usize, into: &mut Payload) -> Result<(), BadLength> {
+        self.copy(self.place(&self.words.task, len), len, into)
+    }
+
+    /// As [`task_writer`](Self::task_writer), for the answer.
+    ///
+    /// # Safety
+    /// The caller must be the worker that has claimed the slot and not published its outcome yet.
+    #[inline]
+    pub(crate) unsafe fn answer_writer(&self, len: usize) -> Option<RawWriter> {
+        if len > self.room {
+            return None;
+        }
+        // Relaxed: published with the answer by the Release that makes the slot DONE.
+        self.words.answer_len.store(len as u32, Ordering::Relaxed);
+        let start = self.place(&self.words.answer, len);
+        // SAFETY: as in `task_writer`.
+        Some(unsafe { RawWriter::new(start.as_ptr(), len) })
+    }
+
+    /// Copies the answer out, into `into`, whose old contents go.
+    ///
+    /// # Errors
+    /// A length that the slot does not have.
+    #[inline]
+    pub(crate) fn copy_answer(&self, into: &mut Payload) -> Result<(), BadLength> {
+        // Relaxed: the caller has seen DONE, which publishes it (Acquire).
+        let len = self.words.answer_len.load(Ordering::Relaxed) as usize;
+        self.copy(self.place(&self.words.answer, len), len, into)
+    }
+
+    #[inline]
+    fn copy(&self, start: NonNull<u8>, len: usize, into: &mut Payload) -> Result<(), BadLength> {
         if len > self.room {
             return Err(BadLength);
         }
-        let start = self.payload(len).cast::<AtomicU64>();
-        let words = NonNull::slice_from_raw_parts(start, len.div_ceil(8));
-        // SAFETY: both areas are 8-byte aligned, mapped, and a multiple of 8 bytes long, so the
-        // rounded-up length stays inside; atomics may be shared with writers in other processes.
+        let words = NonNull::slice_from_raw_parts(start.cast::<AtomicU64>(), len.div_ceil(8));
+        // SAFETY: the small areas and the body are 8-byte aligned, mapped, and a multiple of 8
+        // bytes long, so the rounded-up length stays inside; atomics may be shared with writers in
+        // other processes.
         let words = unsafe { words.as_ref() };
-        into.clear();
-        into.reserve(words.len() * 8);
-        let target = into.as_mut_ptr();
-        for (index, word) in words.iter().enumerate() {
-            // Relaxed: as above.
-            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-            // SAFETY: room for `8 * words.len()` bytes was reserved, so this is inside.
-            let target = unsafe { target.add(8 * index) };
-            // SAFETY: as above; the vector is this thread's own memory.
-            unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), 8) };
-        }
-        // SAFETY: at least `len` bytes were reserved, and the loop has written them all.
-        unsafe { into.set_len(len) };
+        copy_words(words, len, into);
         Ok(())
     }
+}
 
-    /// Tells the CPU that this thread, or another of this process, is going to write here next: the
-    /// line comes over from the worker's cache while the thread does other things.
-    #[inline]
-    pub(crate) fn expect_write(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-            // SAFETY: a hint: it reads and writes nothing, at any address.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(core::ptr::from_ref(self.words).cast()) };
-        }
+/// Copies the first `len` bytes of shared words, at most all of them, into `into`, whose old
+/// contents go. Each word is read once, and nothing is believed: not that the bytes stand still.
+#[inline]
+pub(crate) fn copy_words(words: &[AtomicU64], len: usize, into: &mut Payload) {
+    into.clear();
+    into.reserve(words.len() * 8);
+    let target = into.as_mut_ptr();
+    for (index, word) in words.iter().enumerate() {
+        // Relaxed: the caller has seen the word that publishes them (Acquire).
+        let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+        // SAFETY: room for `8 * words.len()` bytes was reserved, so this is inside.
+        let target = unsafe { target.add(8 * index) };
+        // SAFETY: as above; the vector is this thread's own memory.
+        unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), 8) };
     }
+    // SAFETY: `8 * words.len()` bytes were reserved, and the loop has written them all.
+    unsafe { into.set_len(len.min(words.len() * 8)) };
 }
 
 /// A payload length larger than its slot.

@@ -1,35 +1,36 @@
-//! The slot's state word and the ring's entry word: their bits, their names, their legal steps.
+//! The words of a slot and of a ring entry: their bits, their names, their legal steps.
 //!
 //! ```text
-//! (free) ─host─▶ QUEUED ─worker, CAS─▶ RUNNING(owner) ─worker, CAS─▶ DONE ─host─▶ (free)
-//!                QUEUED ─host, CAS─▶ CANCELLED ─worker, CAS─▶ DONE   (entry skipped)
-//!                RUNNING ─supervisor, CAS─▶ CONDEMNED ─after the death─▶ DONE(host)
-//!                RUNNING ─supervisor, after the death─▶ DONE(host)
+//! claim   (older) ─worker, CAS─▶ RUNNING(owner) ─worker, CAS─▶ DONE(owner)      the owner publishes
+//!         (older) ─host, CAS─▶ CANCELLED ─worker, CAS─▶ DONE(owner)             its entry is skipped
+//!         RUNNING ─supervisor, CAS─▶ CONDEMNED ─after the death─▶ DONE(host)
+//!         RUNNING, DONE and not published ─supervisor, after the death─▶ DONE(host)
+//! done    (older) ─owner─▶ DONE(owner)          with its outcome
+//!         (older) ─supervisor─▶ DONE(host)      with a verdict in the host's memory
 //! ```
 //!
-//! That a slot is free, or being filled, is in the host's own memory only (`host::book`): the word
-//! of a free slot is the last one of the task before, or the zero of a fresh segment. To write it
-//! here too would fetch the line once more for each call.
+//! *Older* is any word of one of the slot's earlier tasks, or the zero of a fresh segment: a task
+//! that waits is written nowhere in its slot's words. Its ring entry says that it waits, and the
+//! host's own record (`host::book`), which also knows whether the slot is free.
 //!
-//! Between honest parties the word is the truth; the host keeps its own record of generation and
-//! phase beside it and believes that one.
+//! The two words are apart because of their lines: `claim` stays with the worker that claims, and
+//! the host watches `done` without taking anything away from it. Between honest parties the words
+//! are the truth; the host believes its own record.
 
 use crate::key::{Generation, Key};
 
-/// What a slot's task is in. Three bits.
+/// How far a task is that does not wait any more. Three bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It waits, and the ring has its entry.
-    Queued = 1,
     /// The owner runs it.
-    Running = 2,
-    /// It is over. The outcome is in the slot, written by the owner; or nothing is, when the owner
-    /// is the host.
-    Done = 3,
+    Running = 1,
+    /// In `claim`: the owner has finished, and is the one that publishes the outcome. In `done`:
+    /// the outcome is published; if the owner is the host, there is none in the slot.
+    Done = 2,
     /// Given up before a worker took it; done once its entry has been passed.
-    Cancelled = 4,
+    Cancelled = 3,
     /// The owner is about to be killed; it may still write.
-    Condemned = 5,
+    Condemned = 4,
 }
 
 /// Who has a slot: a worker's place in the worker table, or the host. 14 bits.
@@ -60,7 +61,7 @@ const GENERATION_SHIFT: u32 = PHASE_BITS + Owner::BITS;
 
 const _: () = assert!(GENERATION_SHIFT + Generation::BITS == 64, "the word is full");
 
-/// A slot's state, unpacked.
+/// One of a slot's words, unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
@@ -92,11 +93,10 @@ impl State {
     #[inline]
     pub(crate) const fn unpack(word: u64) -> Option<Self> {
         let phase = match word & ((1 << PHASE_BITS) - 1) {
-            1 => Phase::Queued,
-            2 => Phase::Running,
-            3 => Phase::Done,
-            4 => Phase::Cancelled,
-            5 => Phase::Condemned,
+            1 => Phase::Running,
+            2 => Phase::Done,
+            3 => Phase::Cancelled,
+            4 => Phase::Condemned,
             _ => return None,
         };
         let owner = Owner((word >> OWNER_SHIFT) as u16 & Owner::HOST.0);
@@ -155,8 +155,7 @@ mod tests {
 
     #[test]
     fn a_state_survives_packing_with_every_phase_owner_and_generation() {
-        let phases =
-            [Phase::Queued, Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned];
+        let phases = [Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned];
         for phase in phases {
             for owner in [Owner::worker(0), Owner::worker(0x3FFE), Some(Owner::HOST)] {
                 for generation in [1, 77, (1 << 47) - 1] {
@@ -174,7 +173,7 @@ mod tests {
     #[test]
     fn words_that_nobody_writes_are_no_states() {
         assert_eq!(State::unpack(0), None, "a fresh segment");
-        for phase in [0, 6, 7] {
+        for phase in [0, 5, 6, 7] {
             assert_eq!(State::unpack(phase | 1 << GENERATION_SHIFT), None, "phase {phase}");
         }
         assert_eq!(State::unpack(Phase::Done as u64), None, "generation 0");

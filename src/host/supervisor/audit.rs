@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Place, Supervisor, TICK};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{Entry, Phase, State};
+use crate::shm::{Entry, State};
 use crate::sync::{Ordering, fence};
 use crate::sys::futex;
 use crate::sys::process::Process;
@@ -25,7 +25,7 @@ pub(super) struct Audit {
     head: u64,
     ticks_without_progress: u32,
     idle_ticks: u32,
-    /// Queued tasks that had no entry at the last tick.
+    /// Waiting tasks that had no entry at the last tick.
     orphans: Vec<Key>,
 }
 
@@ -144,11 +144,11 @@ impl Supervisor {
         let entries = ring.entries.len() as u64;
         // Relaxed, here and below: looked at once a tick, and believed only after several.
         let head = ring.head.load(Ordering::Relaxed);
-        let word = ring.entries.get((head & (entries - 1)) as usize)?.load(Ordering::Relaxed);
-        let key = Entry::fresh(word, head, entries)??;
-        let state = region.slot(key.index())?.words.state.load(Ordering::Relaxed);
-        let state = State::unpack(state).filter(|s| Some(s.generation) == key.generation())?;
-        state.owner.place().map(usize::from)
+        let words = ring.entries.get((head & (entries - 1)) as usize)?;
+        let key = Entry::fresh(words.entry.load(Ordering::Relaxed), head, entries)??;
+        let claim = region.slot(key.index())?.words.claim.load(Ordering::Relaxed);
+        let claim = State::unpack(claim).filter(|s| Some(s.generation) == key.generation())?;
+        claim.owner.place().map(usize::from)
     }
 
     /// Workers that serve and run no task.
@@ -158,10 +158,10 @@ impl Supervisor {
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };
             // Relaxed: looked at once a tick, and believed only after several.
-            if let Some(state) = State::unpack(slot.words.state.load(Ordering::Relaxed))
-                && matches!(state.phase, Phase::Running | Phase::Condemned)
-                && let Some(busy) =
-                    state.owner.place().and_then(|place| busy.get_mut(usize::from(place)))
+            let claim = State::unpack(slot.words.claim.load(Ordering::Relaxed));
+            let Some(owner) = claim.map(|claim| claim.owner) else { continue };
+            if ring::unpublished_of(slot.words, owner).is_some()
+                && let Some(busy) = owner.place().and_then(|place| busy.get_mut(usize::from(place)))
             {
                 *busy = true;
             }
@@ -174,17 +174,17 @@ impl Supervisor {
             .collect()
     }
 
-    /// Pushes tasks again that are queued although the ring is empty: something has moved the
+    /// Pushes tasks again that wait although the ring is empty: something has moved the
     /// head that should not.
     pub(super) fn push_orphans(&mut self) {
         let region = self.core.segment.region();
         let mut orphans = Vec::new();
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };
-            let queued = State::unpack(slot.words.state.load(Ordering::Relaxed))
-                .filter(|state| state.phase == Phase::Queued);
-            if let (Some(key), Some(state)) = (self.core.book.live_at(index), queued)
-                && key.generation() == Some(state.generation)
+            // Relaxed: believed only at the second tick, and a claim is by exchange.
+            let claim = State::unpack(slot.words.claim.load(Ordering::Relaxed));
+            if let Some(key) = self.core.book.live_at(index)
+                && claim.map(|claim| claim.generation) != key.generation()
             {
                 orphans.push(key);
             }

@@ -60,10 +60,10 @@ impl Supervisor {
         ring::clear_worker(words);
         for slot_index in 0..=u16::MAX {
             let Some(slot) = region.slot(slot_index) else { break };
-            if let Some(generation) = ring::running_of(slot.words, owner) {
+            if let Some(generation) = ring::unpublished_of(slot.words, owner) {
                 self.core.settle(Key::new(slot_index, generation), TaskError::Died { pid, exit });
-            } else if State::unpack(slot.words.state.load(Ordering::Relaxed))
-                .is_some_and(|state| state.owner == owner)
+            } else if State::unpack(slot.words.done.load(Ordering::Relaxed))
+                .is_some_and(|done| done.owner == owner)
             {
                 // DONE, but perhaps nobody was told.
                 wake_waiters(slot);
