@@ -7,10 +7,10 @@ SHELL := /bin/bash
 # "minor executable" of the Python that the worker in target/release is built for.
 PYTHON = $(lastword $(shell scripts/python default))
 
-.PHONY: help demo test check clean
+.PHONY: help demo bench bench-quick test check clean
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: release ## build everything and run the seed's job against multiprocessing.Pool
 	mkdir -p target/nearcall
@@ -20,6 +20,19 @@ demo: release ## build everything and run the seed's job against multiprocessing
 release:
 	cargo build --locked --release -p nearcall-cli
 	PYO3_PYTHON="$(PYTHON)" cargo build --locked --release -p nearcall-worker
+
+bench: release yardstick ## measure everything, beside the limits and the rivals: ten minutes, idle
+	cargo build --locked --release -p nearcall-rivals
+	rivals=$$(scripts/rivals) && \
+	target/release/nearcall bench --python "$(PYTHON)" --rivals-python "$$rivals"
+
+bench-quick: release yardstick ## measure one call after another, the limits and throughput: a minute, idle
+	target/release/nearcall bench --quick --python "$(PYTHON)"
+
+# Apart from the others: each of them has the features of its own dependencies only.
+.PHONY: yardstick
+yardstick:
+	PYO3_PYTHON="$(PYTHON)" cargo build --locked --release -p nearcall-yardstick
 
 test: ## run all tests, with every kind of Python that is here
 	scripts/test

@@ -57,8 +57,8 @@ const OWNING_NOTHING: [&str; 4] =
     ["claim.locked", "claim.before", "serve.completed", "serve.parked"];
 
 /// Points at which a worker has a task that it has not completed.
-const OWNING_A_TASK: [&str; 4] =
-    ["claim.claimed", "serve.claimed", "serve.called", "serve.written"];
+const OWNING_A_TASK: [&str; 5] =
+    ["claim.claimed", "serve.claimed", "serve.called", "serve.finished", "serve.written"];
 
 #[test]
 fn a_worker_killed_while_it_has_no_task_takes_none_with_it() {

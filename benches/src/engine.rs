@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use nearcall::{Answer, Engine, Signature, Task, Ticket};
+use anyhow::{Context, bail, ensure};
+use nearcall::error::SubmitError;
+use nearcall::{Answer, Engine, Signature, Task, Ticket, WaitPolicy};
 use nix::unistd::Pid;
 
 use crate::clock;
 use crate::measure::{Latencies, Span, Turn, closed_loop};
-use crate::order::Pace;
+use crate::order::{NotHere, Pace};
 use crate::workload::{BIG_MODEL_ANSWER, FLOATS, INT, STRS, Workload};
 
 /// No call of a benchmark takes this long; one that does fails it.
@@ -28,7 +29,7 @@ pub struct Home {
 }
 
 /// An engine's configuration, as far as it is varied.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Subject {
     /// What is called.
     pub workload: Workload,
@@ -38,12 +39,23 @@ pub struct Subject {
     pub slots: usize,
     /// The largest task or answer.
     pub slot_bytes: usize,
+    /// How threads and workers wait.
+    pub policy: WaitPolicy,
+    /// Whether garbage is collected between two calls, or whenever Python sees fit.
+    pub gc_between_calls: bool,
 }
 
 impl Subject {
     /// One worker, everything else as a user gets it.
     pub fn new(workload: Workload) -> Self {
-        Self { workload, workers: 1, slots: 64, slot_bytes: 4096 }
+        Self {
+            workload,
+            workers: 1,
+            slots: 64,
+            slot_bytes: 4096,
+            policy: WaitPolicy::Adaptive,
+            gc_between_calls: true,
+        }
     }
 }
 
@@ -58,7 +70,7 @@ impl Running {
     /// Starts the engine.
     ///
     /// # Errors
-    /// What keeps it from starting.
+    /// What keeps it from starting. [`NotHere`] if this machine does not have the policy.
     pub fn start(home: &Home, subject: Subject) -> anyhow::Result<Self> {
         let signature = match subject.workload {
             Workload::Noop | Workload::Garbage => Signature::new().int("number"),
@@ -75,13 +87,29 @@ impl Running {
             .signature(signature)
             .workers(subject.workers)
             .slots(subject.slots)
-            .slot_bytes(subject.slot_bytes);
+            .slot_bytes(subject.slot_bytes)
+            .wait_policy(subject.policy);
         if let Some(worker) = &home.worker {
             builder = builder.worker(worker);
         }
         let engine = builder.start().context("the engine could not be started")?;
+        let policy = engine.wait_policy();
+        ensure!(
+            policy == subject.policy,
+            NotHere(format!("the policy is {} whatever is chosen", policy.name()))
+        );
         let bytes = if let Workload::Echo(bytes) = subject.workload { bytes } else { 0 };
         Ok(Self { engine, workload: subject.workload, text: "x".repeat(bytes) })
+    }
+
+    /// Ends the engine, in order.
+    ///
+    /// # Errors
+    /// When it does not end so.
+    pub fn end(self) -> anyhow::Result<()> {
+        let shutdown = self.engine.shutdown(PATIENCE);
+        ensure!(shutdown.drained && shutdown.killed == 0, "the engine did not end: {shutdown:?}");
+        Ok(())
     }
 
     /// CPU time of this process and of the workers, in seconds.
@@ -104,9 +132,7 @@ impl Running {
     fn check(&self, number: u64, answer: &Answer) -> anyhow::Result<()> {
         let right = match self.workload {
             Workload::Noop | Workload::Garbage => answer.int(0)? == number.cast_signed(),
-            Workload::BigModel => {
-                answer.int(0)? == BIG_MODEL_ANSWER && answer.str(1)?.is_empty()
-            }
+            Workload::BigModel => answer.int(0)? == BIG_MODEL_ANSWER && answer.str(1)?.is_empty(),
             Workload::Echo(_) => answer.str(0)? == self.text,
         };
         if !right {
@@ -115,7 +141,11 @@ impl Running {
         Ok(())
     }
 
-    fn call(&self, number: u64) -> anyhow::Result<()> {
+    /// Makes the call with this number and checks its answer.
+    ///
+    /// # Errors
+    /// A wrong answer, or none.
+    pub fn call(&self, number: u64) -> anyhow::Result<()> {
         let answer = self.engine.call(&self.task(number), PATIENCE)?;
         self.check(number, &answer)
     }
@@ -167,10 +197,11 @@ impl Running {
 
     /// Open loop: one thread submits on a schedule, whether answers are there or not, and takes
     /// the answers in between. Latencies count from the instant for which a call was scheduled, so
-    /// a stall is paid for by all calls that it delays.
+    /// a stall is paid for by all calls that it delays. So is a lack of slots: then a call is
+    /// submitted as soon as there is one.
     ///
     /// # Errors
-    /// A wrong answer, none, or more calls on their way than there are slots.
+    /// A wrong answer, or none.
     pub fn open_loop(&self, per_second: f64, span: Span) -> anyhow::Result<Turn> {
         self.pipeline(1, span.warm_up)?;
         let period = Duration::from_secs_f64(1.0 / per_second);
@@ -184,9 +215,14 @@ impl Running {
         while next < calls || !on_their_way.is_empty() {
             let due = start + period * next;
             if next < calls && Instant::now() >= due {
-                let ticket = self.engine.submit(&self.task(next.into()))?;
-                on_their_way.push_back((next, due, ticket));
-                next += 1;
+                match self.engine.submit(&self.task(next.into())) {
+                    Ok(ticket) => {
+                        on_their_way.push_back((next, due, ticket));
+                        next += 1;
+                    }
+                    Err(SubmitError::Full { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             // Two workers may finish in another order than the tasks were sent in.
             for index in 0..on_their_way.len().min(4) {
@@ -207,8 +243,9 @@ impl Running {
     /// One call each period, on a thread that sleeps in between.
     ///
     /// # Errors
-    /// A wrong answer, or none.
+    /// A wrong answer, or none; or the first call was due already.
     pub fn paced(&self, pace: Pace) -> anyhow::Result<Turn> {
+        ensure!(clock::monotonic_ns()? < pace.first_ns, "the first call was due before");
         let mut latencies = Latencies::new()?;
         for number in 0..pace.calls {
             clock::sleep_until(pace.first_ns + number * pace.period_ns)?;

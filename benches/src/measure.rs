@@ -218,9 +218,11 @@ mod tests {
     #[test]
     fn a_wrong_answer_fails_the_turn_whichever_thread_gets_it() {
         let callers = |index: usize| {
-            Ok(move |number: u64| {
-                if index == 2 && number > 100 { Err(anyhow!("a wrong answer")) } else { Ok(()) }
-            })
+            Ok(
+                move |number: u64| {
+                    if index == 2 && number > 100 { Err(anyhow!("a wrong answer")) } else { Ok(()) }
+                },
+            )
         };
         let span = Span { warm_up: 0.0, measured: 0.01 };
         let error = closed_loop(4, callers, span, || None).unwrap_err();

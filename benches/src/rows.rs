@@ -16,7 +16,8 @@ pub struct Results {
 }
 
 /// A machine, as far as it matters for latencies.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     /// The CPU's name.
     pub cpu: String,
@@ -31,6 +32,8 @@ pub struct Machine {
     /// The load average of the last minute when the run began: above 0.5 or so, the machine was
     /// not idle.
     pub load_average: f64,
+    /// Of the CPUs' time during the run, in per cent: what a hypervisor gave to others.
+    pub steal_percent: f64,
 }
 
 /// One thing that was measured. Percentiles and rates are medians over the repeats, `max_ns` is
@@ -109,11 +112,19 @@ pub struct Figures {
     /// Of one CPU, in per cent (an idle engine).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<f64>,
+    /// A spinning cache-line round trip, measured beside it: on a virtual machine whose CPUs are
+    /// moved, figures compare only where these are alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_line_ns: Option<f64>,
+    /// An overhead's p50 as a share of its limit, which grows with `cache_line_ns`: up to 1 it
+    /// meets its target, wherever the CPUs are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_limit: Option<f64>,
 }
 
 impl Figures {
     /// Each figure with its name in the file, and whether a smaller one is better.
-    pub fn all(&self) -> [(&'static str, Option<f64>, bool); 8] {
+    pub fn all(&self) -> [(&'static str, Option<f64>, bool); 10] {
         [
             ("p50_ns", self.p50_ns, true),
             ("p90_ns", self.p90_ns, true),
@@ -123,6 +134,8 @@ impl Figures {
             ("per_second", self.per_second, false),
             ("cpu_s_per_million", self.cpu_s_per_million, true),
             ("cpu_percent", self.cpu_percent, true),
+            ("cache_line_ns", self.cache_line_ns, true),
+            ("of_limit", self.of_limit, true),
         ]
     }
 
@@ -141,7 +154,7 @@ impl Figures {
                 .cpu_seconds
                 .filter(|_| count > 0)
                 .map(|cpu| cpu / count as f64 * 1e6),
-            cpu_percent: None,
+            ..Self::default()
         }
     }
 
@@ -161,6 +174,8 @@ impl Figures {
             per_second: pick(|f| f.per_second),
             cpu_s_per_million: pick(|f| f.cpu_s_per_million),
             cpu_percent: pick(|f| f.cpu_percent),
+            cache_line_ns: pick(|f| f.cache_line_ns),
+            of_limit: pick(|f| f.of_limit),
         }
     }
 }

@@ -24,10 +24,16 @@ const LESS_WANTED: [&str; 4] = ["samples", "p90", "max", "p99.9"];
 /// # Errors
 /// What writing says.
 pub fn print(results: &Results, out: &mut impl Write) -> io::Result<()> {
-    let Machine { cpu, cpus, kernel, python, unix_time, load_average } = &results.machine;
+    let Machine { cpu, cpus, kernel, python, unix_time, load_average, steal_percent } =
+        &results.machine;
     writeln!(out, "{cpu}, {cpus} CPUs, Linux {kernel}, Python {python}")?;
     let when = units::utc(*unix_time);
-    writeln!(out, "commit {}, {when}, load average {load_average:.2}", results.commit)?;
+    writeln!(
+        out,
+        "commit {}, {when}, load average {load_average:.2}, {} of the CPUs' time stolen",
+        results.commit,
+        units::percent(*steal_percent)
+    )?;
     for (case, rows) in columns::cases(&results.rows) {
         let mut columns = columns::of(&rows);
         let common = take_common(&mut columns, rows.len());

@@ -1,13 +1,15 @@
 //! The `nearcall` command: a host program around the library. It is not linked to libpython.
 //!
 //! # Layout
-//! - `options`: what both subcommands say about the engine, and how a failed start is explained
+//! - `options`: what `run` and `demo` say about the engine, and how a failed start is explained
 //! - `run`: a model and a file of tasks, one line out for each line in
 //! - `demo`: the engine measured beside `multiprocessing.Pool` on the same tasks
+//! - `bench`: the benchmark (`benches/`)
 //! - `bar`: progress on a terminal
 //! - `stop`: Ctrl-C as a question that loops ask
 
 mod bar;
+mod bench;
 mod demo;
 mod options;
 mod run;
@@ -33,6 +35,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::BenchArgs),
     Demo(demo::DemoArgs),
     Run(run::RunArgs),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = Stop::on_signals().map_err(anyhow::Error::from).and_then(|stop| {
         let status = match cli.command {
+            Command::Bench(args) => bench::bench(&args, &stop),
             Command::Demo(args) => demo::demo(&args, &stop),
             Command::Run(args) => run::run(&args, &stop),
         };

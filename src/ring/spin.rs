@@ -2,7 +2,7 @@
 //! from somebody who has something to do.
 
 use std::thread::yield_now;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sync::spin_loop;
 
@@ -53,16 +53,24 @@ pub(crate) fn spin_until(
     }
 }
 
-/// Lets others run until `found`, `times` at most, and at most until `end`.
+/// A yield that keeps a thread off its CPU for this long, and for nothing, has not gone to those it
+/// waits for: somebody else computes. (It costs a whole slice of the scheduler's, and more from the
+/// next.)
+const DEAR_YIELD: Duration = Duration::from_millis(1);
+
+/// Lets others run until `found`, `times` at most, at most until `end`, and while that pays.
 pub(crate) fn yield_until(times: u32, end: Option<Instant>, found: impl Fn() -> bool) -> Awake {
+    let mut before = Instant::now();
     for _ in 0..times {
         yield_now();
         if found() {
             return Awake::Found;
         }
-        if end.is_some_and(|end| Instant::now() >= end) {
+        let now = Instant::now();
+        if now.duration_since(before) >= DEAR_YIELD || end.is_some_and(|end| now >= end) {
             break;
         }
+        before = now;
     }
     Awake::Spent
 }

@@ -30,6 +30,7 @@ fn made() -> (Results, Vec<Measured>) {
         python: "3.11.2".to_owned(),
         unix_time: 1_795_671_420,
         load_average: 0.07,
+        steal_percent: 0.4,
     };
     let rows = run.measured.iter().map(|one| one.row.clone()).collect();
     (Results { machine, commit: "6d9de87-dirty".to_owned(), rows }, run.measured)

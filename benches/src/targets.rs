@@ -1,0 +1,232 @@
+//! What is aimed at, and whether it was reached: ratios within one run, medians of the repeats.
+
+mod print;
+#[cfg(test)]
+mod tests;
+
+pub use print::print;
+
+use crate::report::units;
+use crate::rows::{Figures, Row};
+
+/// One thing that is aimed at, with what was measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What it is about.
+    pub figure: String,
+    /// What was measured.
+    pub measured: String,
+    /// What was aimed at.
+    pub target: &'static str,
+    /// Whether it was reached.
+    pub met: bool,
+}
+
+/// All that can be told from these rows.
+pub fn targets(rows: &[Row]) -> Vec<Target> {
+    let rows = Rows(rows);
+    let mut targets = Vec::new();
+    targets.extend(["noop", "big_model"].map(|workload| rows.overhead_p50(workload)));
+    targets.extend(["noop", "big_model"].map(|workload| rows.overhead_p99(workload)));
+    targets.extend([rows.pipelined_noops(), rows.pipelined_big_model()]);
+    targets.extend(RIVALS.map(|rival| rows.rival(rival)));
+    targets.extend(rows.parked().into_iter().map(Some));
+    targets.extend([rows.many_submitters(), rows.collapse(), rows.slots()]);
+    targets.extend(["adaptive", "park"].map(|policy| rows.idle(policy)));
+    targets.into_iter().flatten().collect()
+}
+
+/// A rival, how many times faster than it to be, and how that is said.
+type Rival = (&'static str, f64, &'static str);
+
+/// One call at a time: a window of calls would only add their waiting for each other.
+const RIVALS: [Rival; 3] = [
+    ("multiprocessing.Pool", 100.0, "100 times faster"),
+    ("unix socket + msgpack", 15.0, "15 times faster"),
+    ("iceoryx2, spinning", 4.0, "4 times faster"),
+];
+
+const P50: Figure = |figures| figures.p50_ns;
+const RATE: Figure = |figures| figures.per_second;
+
+type Figure = fn(&Figures) -> Option<f64>;
+
+struct Rows<'a>(&'a [Row]);
+
+impl<'a> Rows<'a> {
+    /// The first row of this case and system for which that holds.
+    fn find(&self, case: &str, system: &str, that: impl Fn(&Row) -> bool) -> Option<&'a Row> {
+        self.0.iter().find(|row| row.case == case && row.system == system && that(row))
+    }
+
+    fn overhead_p50(&self, workload: &str) -> Option<Target> {
+        let row = self.find("hot", "overhead", |row| calls(row, workload) && adaptive(row))?;
+        let of_limit = row.figures.of_limit?;
+        let mut measured = format!("{} of the limit", units::ratio(of_limit));
+        if let Some((p50, line)) = row.figures.p50_ns.zip(row.figures.cache_line_ns) {
+            let (p50, line) = (units::time(p50), units::time(line));
+            measured += &format!(" ({p50}; a round trip: {line})");
+        }
+        Some(Target {
+            figure: format!("hot overhead, p50, {workload}"),
+            measured,
+            target: "220 ns, or two spinning cache-line round trips, whichever is larger",
+            met: of_limit <= 1.0,
+        })
+    }
+
+    fn overhead_p99(&self, workload: &str) -> Option<Target> {
+        let row = self.find("hot", "overhead", |row| calls(row, workload) && adaptive(row))?;
+        let p99 = row.figures.p99_ns?;
+        Some(Target {
+            figure: format!("hot overhead, p99, {workload}"),
+            measured: units::time(p99),
+            target: "1 µs",
+            met: p99 <= 1_000.0,
+        })
+    }
+
+    fn pipelined(&self, workload: &str) -> Option<&'a Row> {
+        self.find("throughput", "nearcall", |row| {
+            row.pipelined.is_some() && row.workers == Some(1) && calls(row, workload)
+        })
+    }
+
+    fn pipelined_noops(&self) -> Option<Target> {
+        let rate = self.pipelined("noop")?.figures.per_second?;
+        Some(Target {
+            figure: "one worker, pipelined, noop".to_owned(),
+            measured: units::rate(rate),
+            target: "3 million/s",
+            met: rate >= 3e6,
+        })
+    }
+
+    fn pipelined_big_model(&self) -> Option<Target> {
+        let ours = self.pipelined("big_model")?;
+        let theirs = self.find("throughput", "in-process", |row| calls(row, "big_model"))?;
+        let share = ratio(ours, theirs, RATE)?;
+        Some(Target {
+            figure: "one worker, pipelined, big_model".to_owned(),
+            measured: format!("{} ({})", units::percent(100.0 * share), rate_of(ours)),
+            target: "95 % of what in-process calls reach on one core",
+            met: share >= 0.95,
+        })
+    }
+
+    fn rival(&self, (system, times, target): Rival) -> Option<Target> {
+        let one = |row: &Row| {
+            calls(row, "big_model") && row.submitters == Some(1) && row.pipelined.is_none()
+        };
+        let ours = self.find("rivals", "nearcall", one)?;
+        let theirs = self.find("rivals", system, one)?;
+        let faster = ratio(theirs, ours, P50)?;
+        Some(Target {
+            figure: format!("{system}, big_model, p50"),
+            measured: format!("{} times faster", units::ratio(faster)),
+            target,
+            met: faster >= times,
+        })
+    }
+
+    fn parked(&self) -> Vec<Target> {
+        let ours = |row: &&Row| row.case == "parked" && row.system == "nearcall" && adaptive(row);
+        let target = |ours: &Row| {
+            let same =
+                |row: &Row| (&row.workload, row.period_ms) == (&ours.workload, ours.period_ms);
+            let theirs = self.find("parked", "futex + python", same)?;
+            let times = ratio(ours, theirs, P50)?;
+            let workload = ours.workload.as_deref().unwrap_or_default();
+            Some(Target {
+                figure: format!("parked, each {}, {workload}, p50", units::period(ours.period_ms?)),
+                measured: format!("{} times", units::ratio(times)),
+                target: "1.1 times the futex pair that makes the same Python call",
+                met: times <= 1.1,
+            })
+        };
+        self.0.iter().filter(ours).filter_map(target).collect()
+    }
+
+    /// Threads that block, two workers.
+    fn blocking(&self, submitters: usize) -> Option<&'a Row> {
+        self.find("throughput", "nearcall", |row| {
+            calls(row, "big_model")
+                && adaptive(row)
+                && row.pipelined.is_none()
+                && (row.submitters, row.workers) == (Some(submitters), Some(2))
+        })
+    }
+
+    fn many_submitters(&self) -> Option<Target> {
+        let ours = self.blocking(16)?;
+        let kept = |row: &Row| calls(row, "big_model") && row.submitters == Some(16);
+        let theirs = self.find("throughput", "in-process, thread state kept", kept)?;
+        let times = ratio(ours, theirs, RATE)?;
+        Some(Target {
+            figure: "16 blocking submitters, 2 workers, big_model".to_owned(),
+            measured: format!("{} times ({})", units::ratio(times), rate_of(ours)),
+            target: "2 times what in-process calls reach from 16 threads",
+            met: times >= 2.0,
+        })
+    }
+
+    fn collapse(&self) -> Option<Target> {
+        let ours = self.blocking(64)?;
+        let share = ratio(ours, self.blocking(16)?, RATE)?;
+        Some(Target {
+            figure: "64 blocking submitters, 2 workers, big_model".to_owned(),
+            measured: format!("{} ({})", units::percent(100.0 * share), rate_of(ours)),
+            target: "no collapse: 70 % of what 16 reach",
+            met: share >= 0.7,
+        })
+    }
+
+    fn slots(&self) -> Option<Target> {
+        let with = |slots| {
+            self.find("growth", "nearcall", |row| calls(row, "noop") && row.slots == Some(slots))
+        };
+        let times = ratio(with(65_535)?, with(64)?, P50)?;
+        Some(Target {
+            figure: "65,535 slots instead of 64, noop, p50".to_owned(),
+            measured: format!("{} times", units::ratio(times)),
+            target: "1.1 times",
+            met: times <= 1.1,
+        })
+    }
+
+    fn idle(&self, policy: &str) -> Option<Target> {
+        let idle = |row: &Row| {
+            row.variant.as_deref() == Some("idle") && row.policy.as_deref() == Some(policy)
+        };
+        let percent = self.find("cost", "nearcall", idle)?.figures.cpu_percent?;
+        Some(Target {
+            figure: format!("idle engine, {policy}"),
+            measured: units::percent(percent),
+            target: "under 0.1 % of one CPU",
+            met: percent < 0.1,
+        })
+    }
+}
+
+fn calls(row: &Row, workload: &str) -> bool {
+    row.workload.as_deref() == Some(workload) && row.variant.is_none()
+}
+
+/// What a service gets unless it asks for another.
+fn adaptive(row: &Row) -> bool {
+    row.policy.as_deref() == Some("adaptive")
+}
+
+fn rate_of(row: &Row) -> String {
+    row.figures.per_second.map(units::rate).unwrap_or_default()
+}
+
+/// How many times as much: the median over the repeats, each with its own neighbour.
+fn ratio(of: &Row, beside: &Row, figure: Figure) -> Option<f64> {
+    let one = |of: &Figures, beside: &Figures| Some(figure(of)? / figure(beside)?);
+    let pairs = of.repeats.iter().zip(&beside.repeats);
+    let mut ratios: Vec<f64> = pairs.filter_map(|(of, beside)| one(of, beside)).collect();
+    ratios.sort_by(f64::total_cmp);
+    let median = ratios.get(ratios.len() / 2).copied();
+    median.or_else(|| one(&of.figures, &beside.figures)).filter(|ratio| ratio.is_finite())
+}
