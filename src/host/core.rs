@@ -108,9 +108,10 @@ impl Core {
         self.segment.region().slot(key.index())
     }
 
-    /// Accepts a task: checks it, writes it into a slot, pushes the slot, wakes a worker.
+    /// Accepts a task: checks it, writes it into a slot, pushes the slot, wakes a worker if one must
+    /// be woken, and says whether all slept.
     #[inline]
-    pub(crate) fn submit(&self, task: &Task<'_>) -> Result<Key, SubmitError> {
+    pub(crate) fn submit(&self, task: &Task<'_>) -> Result<(Key, bool), SubmitError> {
         if self.in_forked_child() {
             return Err(SubmitError::ForkedChild);
         }
@@ -130,13 +131,13 @@ impl Core {
         }
         self.push(key)?;
         let region = self.segment.region();
-        ring::wake_one(region.workers(), futex::wake_one);
+        let all_slept = ring::wake_one(region.workers(), futex::wake_one);
         // Relaxed: ordered by the fence in `wake_one`, which pairs with the one the supervisor
         // has between setting the word and counting the slots in use.
         if self.mailbox.asleep.load(Ordering::Relaxed) == 1 {
             self.mailbox.bell.ring();
         }
-        Ok(key)
+        Ok((key, all_slept))
     }
 
     #[cold]

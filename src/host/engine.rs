@@ -87,7 +87,7 @@ impl Engine {
     /// be accepted, now or ever; see [`SubmitError`].
     #[inline]
     pub fn submit(&self, task: &Task<'_>) -> Result<Ticket<'_>, SubmitError> {
-        self.core.submit(task).map(|key| Ticket::new(self, key))
+        self.core.submit(task).map(|(key, all_slept)| Ticket::new(self, key, all_slept))
     }
 
     /// Takes the answer of a task; `Ok(None)` while it is not done. Never blocks.
@@ -131,7 +131,7 @@ impl Engine {
         task: impl AsKey,
         deadline: impl Into<Deadline>,
     ) -> Result<Answer, WaitError> {
-        self.core.wait(task.as_key(), deadline.into())
+        self.core.wait(task.as_key(), deadline.into(), task.all_slept())
     }
 
     /// Submits a task and waits for its answer. After the deadline the task is abandoned.

@@ -14,11 +14,13 @@ use crate::key::Key;
 pub struct Ticket<'e> {
     engine: &'e Engine,
     key: Key,
+    /// Whether no worker was awake when the task was submitted.
+    all_slept: bool,
 }
 
 impl<'e> Ticket<'e> {
-    pub(crate) fn new(engine: &'e Engine, key: Key) -> Self {
-        Self { engine, key }
+    pub(crate) fn new(engine: &'e Engine, key: Key, all_slept: bool) -> Self {
+        Self { engine, key, all_slept }
     }
 
     /// The key, while the ticket stays responsible for the task.
@@ -54,6 +56,13 @@ impl fmt::Debug for Ticket<'_> {
 pub trait AsKey {
     /// The key.
     fn as_key(&self) -> Key;
+
+    /// Whether it is known that no worker was awake when the task was submitted: whoever waits for
+    /// it then sleeps at once.
+    #[doc(hidden)]
+    fn all_slept(&self) -> bool {
+        false
+    }
 }
 
 impl AsKey for Key {
@@ -66,10 +75,18 @@ impl AsKey for Ticket<'_> {
     fn as_key(&self) -> Key {
         self.key
     }
+
+    fn all_slept(&self) -> bool {
+        self.all_slept
+    }
 }
 
 impl<T: AsKey> AsKey for &T {
     fn as_key(&self) -> Key {
         (**self).as_key()
+    }
+
+    fn all_slept(&self) -> bool {
+        (**self).all_slept()
     }
 }

@@ -100,22 +100,30 @@ impl Drop for Awakened<'_> {
 
 impl Core {
     /// Waits until the task of `key` is over or the deadline has passed, and takes its outcome.
+    /// `all_slept`: no worker was awake when it was
+    /// submitted.
     #[inline]
-    pub(crate) fn wait(&self, key: Key, deadline: Deadline) -> Result<Answer, WaitError> {
+    pub(crate) fn wait(
+        &self,
+        key: Key,
+        deadline: Deadline,
+        all_slept: bool,
+    ) -> Result<Answer, WaitError> {
         let mut answer = Answer::new();
         if self.retrieve_into(key, &mut answer)? {
             return Ok(answer);
         }
-        if !self.patience.spin.is_zero() {
-            let over = {
-                let _awake = self.crowd.join();
-                ring::glance(|| self.is_over(key))
-            };
-            if over && self.retrieve_into(key, &mut answer)? {
-                return Ok(answer);
-            }
+        // Whoever spins for a moment is not counted as one of a crowd, and need not look whether
+        // there is one: in a crowd too, most calls are answered within that moment, and a yield
+        // costs more.
+        if !all_slept
+            && !self.patience.spin.is_zero()
+            && ring::glance(|| self.is_over(key))
+            && self.retrieve_into(key, &mut answer)?
+        {
+            return Ok(answer);
         }
-        self.wait_longer(key, deadline, answer)
+        self.wait_longer(key, deadline, answer, all_slept)
     }
 
     /// The deadline counts from here, which may be microseconds after the call: one that is
@@ -126,10 +134,13 @@ impl Core {
         key: Key,
         deadline: Deadline,
         mut answer: Answer,
+        all_slept: bool,
     ) -> Result<Answer, WaitError> {
         let deadline = deadline.instant();
         let Patience { spin, parks, .. } = self.patience;
-        let mut sleepy = spin.is_zero();
+        // A worker that has to be woken takes longer than it pays to spin; and where it is woken on
+        // this very CPU, it comes sooner if we leave.
+        let mut sleepy = spin.is_zero() || (parks && all_slept);
         while !self.retrieve_into(key, &mut answer)? {
             let now = Instant::now();
             if deadline.is_some_and(|deadline| now >= deadline) {

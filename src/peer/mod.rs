@@ -74,6 +74,10 @@ pub trait Handler {
     /// for it.
     fn tidy(&mut self) {}
 
+    /// Uses a time without tasks, some microseconds after the last one and before the worker parks:
+    /// what is put off until then makes no call longer.
+    fn idle(&mut self) {}
+
     /// Whether the worker may spin for its next task without letting anything else of its
     /// process run (for CPython: no other thread wants the GIL).
     fn alone(&mut self) -> bool {

@@ -10,6 +10,9 @@ use crate::sync::{Ordering, fence_after_rmw};
 use crate::sys::futex;
 use crate::wire::{AnswerBuf, Refusal};
 
+/// A worker that never parks has nothing to do after so long without a task.
+const IDLE_AFTER: Duration = Duration::from_micros(50);
+
 /// Why a worker stopped serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -29,6 +32,8 @@ pub(crate) struct Worker<'a, H> {
     words: &'a WorkerWords,
     lock: WorkersLock,
     patience: Patience,
+    /// Whether there was a task since the handler was last told that there is none.
+    busy: bool,
     handler: H,
     task: Payload,
     answer: AnswerBuf,
@@ -51,6 +56,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             words,
             lock,
             patience: region.patience(),
+            busy: false,
             handler,
             task: Payload::new(),
             answer: AnswerBuf::new(region.layout().sizes.slot_bytes as usize),
@@ -109,6 +115,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             futex::wake_all(&slot.words.waiter);
         }
         self.handler.tidy();
+        self.busy = true;
         Ok(())
     }
 
@@ -128,7 +135,12 @@ impl<'a, H: Handler> Worker<'a, H> {
                 return Ok(None);
             }
             if !self.search() {
-                self.park();
+                if std::mem::take(&mut self.busy) {
+                    self.handler.idle();
+                }
+                if self.patience.parks {
+                    self.park();
+                }
             }
         }
     }
@@ -147,12 +159,12 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::pending(ring) {
             return Ok(None);
         }
+        let workers = region.workers();
         let claim = self.lock.with(|| {
             faults::point("claim.locked");
             ring::claim(ring, |index| Some(region.slot(index)?.words), owner, task)
         })?;
         let Some(claimed) = claim else { return Ok(None) };
-        let workers = region.workers();
         if workers.len() > 1 {
             // SeqCst, behind the compare-and-swap of the claim: pairs with the fence of a submit,
             // for a worker that has just searched (`ring::end_search`).
@@ -167,7 +179,11 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// Stays awake for a task for as long as it pays, unless enough others do. Whether something
     /// came up.
     fn search(&mut self) -> bool {
-        let (region, words, patience) = (self.region, self.words, self.patience);
+        let (region, words, mut patience) = (self.region, self.words, self.patience);
+        if self.busy && !patience.parks {
+            // Not for ever yet: there is a moment to use.
+            patience = Patience { spin: IDLE_AFTER, parks: true, ..patience };
+        }
         let crowded = is_crowded(region);
         // Where nobody spins, all may yield: they take no CPU from each other.
         let limit = if crowded { u32::MAX } else { patience.searchers };

@@ -91,16 +91,17 @@ pub(crate) fn rouse(words: &WorkerWords, wake: impl FnOnce(&AtomicU32)) {
 
 /// After an entry was pushed: wakes one sleeping worker through `wake`, if that is needed. It is
 /// not when nobody sleeps, or when somebody spins: that one looks at the ring before it sleeps.
+/// Says whether it has woken one and all slept.
 ///
 /// `wake` gets the futex word, set to [`AWAKE`] already: two submitters do not wake the same one.
 #[inline]
-pub(crate) fn wake_one(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
+pub(crate) fn wake_one(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -> bool {
     // SeqCst, behind the swap of the entry: pairs with the fences in `prepare_to_park`, and behind
     // `end_search`.
     fence_after_rmw();
     // Relaxed, here and below: ordered by the fence. The parked words come first because they
     // change rarely and so are in the submitter's cache; the others are read only when one sleeps.
-    pass_on(workers, wake);
+    pass_on(workers, wake)
 }
 
 /// What [`wake_one`] does, without its fence: for a worker that has claimed a task and sees more.
@@ -109,25 +110,25 @@ pub(crate) fn wake_one(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
 /// and either woke somebody for it or saw nobody asleep; this call is for the case that the one
 /// it woke is the caller, and there the sleepers that the submitter saw are visible ([`rise`]).
 #[inline]
-pub(crate) fn pass_on(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
-    if workers.iter().any(|words| words.parked.load(Ordering::Relaxed) == PARKED) {
-        wake_a_sleeper(workers, wake);
-    }
+pub(crate) fn pass_on(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -> bool {
+    workers.iter().any(|words| words.parked.load(Ordering::Relaxed) == PARKED)
+        && wake_a_sleeper(workers, wake)
 }
 
 #[cold]
-fn wake_a_sleeper(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) {
+fn wake_a_sleeper(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -> bool {
     if workers.iter().any(|words| words.searching.load(Ordering::Relaxed) == SEARCHING) {
-        return;
+        return false;
     }
-    for words in workers {
+    let is_parked = |words: &WorkerWords| words.parked.load(Ordering::Relaxed) == PARKED;
+    let all_slept = workers.iter().all(is_parked);
+    for words in workers.iter().filter(|words| is_parked(words)) {
         let parked = &words.parked;
         // Release: pairs with the Acquire in `rise`.
-        if parked.load(Ordering::Relaxed) == PARKED
-            && parked.compare_exchange(PARKED, AWAKE, Ordering::Release, Ordering::Relaxed).is_ok()
-        {
+        if parked.compare_exchange(PARKED, AWAKE, Ordering::Release, Ordering::Relaxed).is_ok() {
             wake(parked);
-            return;
+            return all_slept;
         }
     }
+    false
 }

@@ -50,6 +50,8 @@ pub struct Setup {
     pub executable: String,
     /// How workers are started.
     pub start_method: StartMethod,
+    /// Whether garbage is collected when a worker has no task, instead of during calls.
+    pub collect_between_calls: bool,
 }
 
 /// The threads of the fork server after the import.

@@ -129,7 +129,11 @@ fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyAny>, Unreada
     // CPython decodes UTF-8 eight bytes at a time; what is ASCII can be copied as it is.
     if !bytes.is_ascii() {
         let text = str::from_utf8(bytes).map_err(|_| Unreadable::Malformed)?;
-        return Ok(PyString::new(py, text).into_any());
+        let (start, len) = (text.as_ptr().cast(), text.len().cast_signed());
+        // SAFETY: the thread is attached (`py`); that many bytes of UTF-8, which are copied.
+        let object = unsafe { ffi::PyUnicode_FromStringAndSize(start, len) };
+        // SAFETY: a new reference, or null with an exception set.
+        return unsafe { Bound::from_owned_ptr_or_opt(py, object) }.ok_or(Unreadable::Raised);
     }
     // SAFETY: the thread is attached (`py`). A slice is never longer than `isize::MAX`.
     let object = unsafe { ffi::PyUnicode_New(bytes.len().cast_signed(), ASCII) };

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use crate::arguments::{Arguments, Unreadable};
 use crate::callee::Callee;
+use crate::garbage::Collector;
 use crate::interpreter::{self, ThreadState};
 use crate::{answer, exception};
 
@@ -20,6 +21,8 @@ pub(crate) struct PythonModel {
     /// What the last call returned, until it is tidied away.
     result: Option<Py<PyAny>>,
     finalize: Option<Py<PyAny>>,
+    /// `None`: garbage is collected when Python sees fit.
+    collector: Option<Collector>,
     thread: ThreadState,
     _stays_on_its_thread: PhantomData<*const ()>,
 }
@@ -33,6 +36,7 @@ impl PythonModel {
         callee: Callee,
         arguments: Arguments,
         finalize: Option<Bound<'_, PyAny>>,
+        collector: Option<Collector>,
     ) -> Self {
         Self {
             thread: ThreadState::current(py),
@@ -40,6 +44,7 @@ impl PythonModel {
             arguments,
             result: None,
             finalize: finalize.map(Bound::unbind),
+            collector,
             _stays_on_its_thread: PhantomData,
         }
     }
@@ -70,6 +75,12 @@ impl Handler for PythonModel {
         if let Some(result) = self.result.take() {
             // As `Bound`, whose drop releases at once.
             drop(result.into_bound(py));
+        }
+    }
+
+    fn idle(&mut self) {
+        if let Some(collector) = &mut self.collector {
+            collector.collect();
         }
     }
 

@@ -7,7 +7,9 @@
 //! - `signature`: whether it can be called with the keywords that the host declared
 //! - `handler`: a worker's side: one task after another
 //! - `arguments`: task bytes to Python objects
+//! - `callee`: the call itself
 //! - `answer`: Python objects to answer bytes
+//! - `garbage`: the collector, in the pauses between calls
 //! - `exception`: Python exceptions to errors for the host
 //! - `threads`: which import has started threads
 //!
@@ -49,6 +51,7 @@ mod answer;
 mod arguments;
 mod callee;
 mod exception;
+mod garbage;
 mod handler;
 mod interpreter;
 mod model;

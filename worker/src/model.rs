@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
 
 use crate::arguments::Arguments;
 use crate::callee::Callee;
+use crate::garbage::Collector;
 use crate::handler::PythonModel;
 use crate::signature;
 
@@ -15,6 +16,7 @@ use crate::signature;
 pub(crate) struct Blueprint {
     target: Target,
     signature: Signature,
+    collect_between_calls: bool,
 }
 
 enum Target {
@@ -43,6 +45,7 @@ impl Blueprint {
         py: Python<'_>,
         spec: &ModelSpec,
         signature: &Signature,
+        collect_between_calls: bool,
     ) -> PyResult<Self> {
         let module = import_module(py, spec)?;
         let callable = find_callable(&module, spec)?;
@@ -62,7 +65,7 @@ impl Blueprint {
                 Target::Callable(target.unbind())
             }
         };
-        Ok(Self { target, signature: signature.clone() })
+        Ok(Self { target, signature: signature.clone(), collect_between_calls })
     }
 
     /// Makes the model in a worker.
@@ -75,7 +78,9 @@ impl Blueprint {
             Target::Callable(callable) => (callable.bind(py).clone(), None),
             Target::Class(target) => target.instantiate(py)?,
         };
-        Ok(PythonModel::new(py, Callee::new(callable)?, arguments, finalize))
+        // After the model's own code, which may have set the collector up as it likes.
+        let collector = if self.collect_between_calls { Collector::take_over(py)? } else { None };
+        Ok(PythonModel::new(py, Callee::new(callable)?, arguments, finalize, collector))
     }
 }
 

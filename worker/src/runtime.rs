@@ -85,7 +85,8 @@ fn import(py: Python<'_>, setup: &Setup) -> PyResult<(Blueprint, ThreadReport)> 
     interpreter::extend_path(py, &setup.model.python_path)?;
     interpreter::prepare_children(py)?;
     let watch = ImportWatch::start(py)?;
-    let blueprint = Blueprint::import(py, &setup.model, &setup.signature)?;
+    let blueprint =
+        Blueprint::import(py, &setup.model, &setup.signature, setup.collect_between_calls)?;
     interpreter::freeze_heap(py)?;
     let report = watch.finish(&format!("{}, in preload()", setup.model.module));
     Ok((blueprint, report))

@@ -11,7 +11,6 @@ mod exceptions;
 mod leaks;
 mod processes;
 mod protocol;
-mod speed;
 
 use std::any::Any;
 use std::ffi::CString;
@@ -138,6 +137,7 @@ fn case_of(module: &str, callable: &str) -> Case {
             signature: Signature::new(),
             executable: python_executable(),
             start_method: StartMethod::Auto,
+            collect_between_calls: true,
         },
     }
 }
