@@ -46,10 +46,10 @@
 //! Each line names only rooms below it, with three exceptions that `docs/architecture.md` tells of.
 //!
 //! - `host`: the service's half. The [`Engine`] and its [`Builder`], the supervisor thread, the
-//!   host's own record of its slots, the test double
+//!   host's own record of its slots, how its threads wait, the test double
 //! - [`peer`]: the workers' half. The fork server and the serve loop, all but its Python
-//! - `ring`: submit order and sleep. Push, claim, complete, what is repaired after a death
-//! - `shm`: the segment. What is where in it, the slot's state word (`docs/shm-layout.md`)
+//! - `ring`: submit order and sleep. Push, claim, publish, what is repaired after a death
+//! - `shm`: the segment. What is where in it, a slot's words (`docs/shm-layout.md`)
 //! - `wire`: the bytes of tasks, answers and control messages; the only room that knows `bincode`
 //! - [`error`]: one enum for each operation
 //! - `sys`: futexes, mappings, processes, sockets: the thin layer over the operating system

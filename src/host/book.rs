@@ -19,7 +19,7 @@ enum Standing {
     Free = 0,
     /// One thread writes a task into it.
     Filling = 1,
-    /// A task was accepted; the segment's state word tells how far it is.
+    /// A task was accepted; the slot's words tell how far it is.
     Live = 2,
     /// The supervisor has ended the task; its verdict is in `verdicts`.
     Settled = 3,

@@ -40,6 +40,17 @@ impl Mailbox {
     }
 }
 
+/// What a slot says of a task's outcome.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Published {
+    /// Nothing: its word is that of an earlier task, or of none.
+    NotYet,
+    /// There is one, by this owner; if that is the host, there is a verdict in the book.
+    By(Owner),
+    /// What no honest party writes.
+    Nonsense,
+}
+
 /// The producer and the gate in front of it, under one lock: once the gate is closed, no task
 /// enters the ring any more.
 struct Entrance {
@@ -199,20 +210,35 @@ impl Core {
         self.entrance.lock().closed.get_or_insert_with(|| reason.to_owned());
     }
 
-    /// Who has published the outcome of this task; `None` while nobody has.
+    /// What the slot says of the outcome of this task.
     #[inline]
-    fn publisher(&self, key: Key) -> Option<Owner> {
+    fn outcome_of(&self, key: Key) -> Published {
+        let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) else {
+            return Published::Nonsense;
+        };
         // Acquire: pairs with the Release in `ring::publish` and `ring::settle`: length and bytes
         // of the outcome are complete, and the verdict is in the book.
-        let done = State::unpack(self.slot(key)?.words.done.load(Ordering::Acquire))?;
-        let is_ours = Some(done.generation) == key.generation() && done.phase == Phase::Done;
-        is_ours.then_some(done.owner)
+        match slot.words.done.load(Ordering::Acquire) {
+            0 => Published::NotYet,
+            word => match State::unpack(word) {
+                Some(State { phase: Phase::Done, owner, generation: found }) => {
+                    if found == generation {
+                        Published::By(owner)
+                    } else if generation.is_after(found) {
+                        Published::NotYet
+                    } else {
+                        Published::Nonsense
+                    }
+                }
+                _ => Published::Nonsense,
+            },
+        }
     }
 
     /// Whether `key` may have something to retrieve, or something wrong: whether waiting is over.
     #[inline]
     pub(crate) fn is_over(&self, key: Key) -> bool {
-        self.publisher(key).is_some() || self.book.look(key) != Look::Live
+        self.outcome_of(key) != Published::NotYet || self.book.look(key) != Look::Live
     }
 
     /// Takes the outcome of `key` if there is one; `false` if the task is still with the workers.
@@ -226,10 +252,12 @@ impl Core {
             return Err(RetrieveError::ForkedChild);
         }
         if self.book.look(key) == Look::Live {
-            match self.publisher(key) {
-                None => return Ok(false),
-                Some(owner) if owner != Owner::HOST => return self.take(key, owner, answer),
-                Some(_) => {}
+            match self.outcome_of(key) {
+                Published::NotYet => return Ok(false),
+                Published::By(owner) if owner != Owner::HOST => {
+                    return self.take(key, owner, answer);
+                }
+                _ => {}
             }
         }
         self.retrieve_otherwise(key)
@@ -246,11 +274,11 @@ impl Core {
                 .book
                 .take_verdict(key)
                 .map_or(RetrieveError::AlreadyRetrieved { key }, RetrieveError::Task)),
-            Look::Live => match self.publisher(key) {
-                // The book has no verdict, the segment says that there is one: only a broken
-                // worker writes that.
-                Some(Owner::HOST) => {
-                    Err(self.fault(key, "its slot says that the host has ended it"))
+            Look::Live => match self.outcome_of(key) {
+                // The book has no verdict, the segment says that there is one; or it says what
+                // nobody says. Only a broken worker writes that.
+                Published::By(Owner::HOST) | Published::Nonsense => {
+                    Err(self.fault(key, "its slot's words are none that a task can have"))
                 }
                 // Published a moment ago.
                 _ => Ok(false),
@@ -313,7 +341,7 @@ impl Core {
 
     /// Frees abandoned slots that no worker has any more.
     pub(crate) fn reclaim(&self) {
-        self.book.reclaim(|key| self.publisher(key).is_some());
+        self.book.reclaim(|key| matches!(self.outcome_of(key), Published::By(_)));
     }
 
     /// Ends the task of `key` with a verdict and wakes who waits for it. For tasks that no living
@@ -333,7 +361,7 @@ impl Core {
         for index in 0..=u16::MAX {
             let Some(slot) = self.segment.region().slot(index) else { break };
             if let Some(key) = self.book.live_at(index) {
-                if self.publisher(key).is_none() {
+                if !matches!(self.outcome_of(key), Published::By(_)) {
                     self.settle(key, TaskError::Closed);
                     ended += 1;
                 }

@@ -189,3 +189,40 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_crowded_when_those_who_wait_and_the_workers_they_keep_busy_are_more_than_the_cpus() {
+        // CPUs, workers, and the first thread that is one too many.
+        for (cpus, workers, too_many) in
+            [(2, 1, 2), (2, 2, 2), (4, 1, 4), (4, 2, 3), (8, 4, 5), (16, 100, 9), (1, 1, 1)]
+        {
+            let crowd = Crowd::new(cpus, workers);
+            let mut awake = Vec::new();
+            assert!(!crowd.is_crowded());
+            while awake.len() < too_many {
+                assert!(!crowd.is_crowded(), "{cpus} {workers} {}", awake.len());
+                awake.push(crowd.join());
+            }
+            assert!(crowd.is_crowded(), "{cpus} {workers} {too_many}");
+            awake.pop();
+            assert!(!crowd.is_crowded(), "{cpus} {workers}: one has gone");
+            awake.clear();
+            assert_eq!(crowd.awake.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_the_instant_that_was_meant_or_none() {
+        let now = Instant::now();
+        assert_eq!(Deadline::from(now).instant(), Some(now));
+        let second = Duration::from_secs(1);
+        let counted = Deadline::from(second).instant().unwrap();
+        assert!(counted >= now + second && counted <= Instant::now() + second);
+        assert_eq!(Deadline::NEVER.instant(), None);
+        assert_eq!(Deadline::from(Duration::MAX).instant(), None, "no clock gets there");
+    }
+}

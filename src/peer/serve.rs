@@ -24,6 +24,17 @@ pub(crate) enum End {
     Broken,
 }
 
+/// How a search for a task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Search {
+    /// Something came up.
+    Found,
+    /// Nothing did.
+    Nothing,
+    /// There was none: enough others search.
+    LeftToOthers,
+}
+
 /// One worker at its place in the segment.
 pub(crate) struct Worker<'a, H> {
     region: &'a Region,
@@ -134,13 +145,15 @@ impl<'a, H: Handler> Worker<'a, H> {
             if order == Order::Drain {
                 return Ok(None);
             }
-            if !self.search() {
-                if std::mem::take(&mut self.busy) {
-                    self.handler.idle();
-                }
-                if self.patience.parks {
-                    self.park();
-                }
+            let search = self.search();
+            if search == Search::Found {
+                continue;
+            }
+            if std::mem::take(&mut self.busy) {
+                self.handler.idle();
+            }
+            if self.patience.parks || search == Search::LeftToOthers {
+                self.park();
             }
         }
     }
@@ -176,9 +189,8 @@ impl<'a, H: Handler> Worker<'a, H> {
         Ok(Some(claimed))
     }
 
-    /// Stays awake for a task for as long as it pays, unless enough others do. Whether something
-    /// came up.
-    fn search(&mut self) -> bool {
+    /// Stays awake for a task for as long as it pays, unless enough others do.
+    fn search(&mut self) -> Search {
         let (region, words, mut patience) = (self.region, self.words, self.patience);
         if self.busy && !patience.parks {
             // Not for ever yet: there is a moment to use.
@@ -187,10 +199,11 @@ impl<'a, H: Handler> Worker<'a, H> {
         let crowded = is_crowded(region);
         // Where nobody spins, all may yield: they take no CPU from each other.
         let limit = if crowded { u32::MAX } else { patience.searchers };
-        if patience.spin.is_zero()
-            || !ring::announce_search(region.workers(), usize::from(self.place), limit)
-        {
-            return false;
+        if patience.spin.is_zero() {
+            return Search::Nothing;
+        }
+        if !ring::announce_search(region.workers(), usize::from(self.place), limit) {
+            return Search::LeftToOthers;
         }
         let found = if !crowded && self.handler.alone() {
             wait_awake(region, words, patience)
@@ -200,7 +213,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             found
         };
         ring::end_search(words);
-        found
+        if found { Search::Found } else { Search::Nothing }
     }
 
     fn park(&mut self) {

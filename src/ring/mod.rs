@@ -10,6 +10,8 @@ mod park;
 mod producer;
 mod recover;
 mod spin;
+#[cfg(all(test, not(loom)))]
+mod testing;
 
 pub(crate) use consumer::{Claimed, claim, finish, pending, publish};
 pub(crate) use lock::{LockLost, WorkersLock};

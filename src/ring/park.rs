@@ -132,3 +132,117 @@ fn wake_a_sleeper(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -> boo
     }
     false
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::super::testing::zeroed;
+    use super::*;
+
+    fn workers(count: usize) -> Box<[WorkerWords]> {
+        zeroed(count)
+    }
+
+    fn parks(words: &WorkerWords) {
+        assert_eq!(prepare_to_park(words, || false), Sleep::Now);
+    }
+
+    /// The places that `wake` wakes, and whether all slept.
+    fn woken(
+        workers: &[WorkerWords],
+        wake: fn(&[WorkerWords], &dyn Fn(&AtomicU32)) -> bool,
+    ) -> (Vec<usize>, bool) {
+        let woken = RefCell::new(Vec::new());
+        let all_slept = wake(workers, &|word| {
+            assert_eq!(word.load(Ordering::Relaxed), AWAKE, "set before the call");
+            let place = workers.iter().position(|words| std::ptr::eq(&words.parked, word));
+            woken.borrow_mut().push(place.unwrap());
+        });
+        (woken.into_inner(), all_slept)
+    }
+
+    const WAKERS: [fn(&[WorkerWords], &dyn Fn(&AtomicU32)) -> bool; 2] =
+        [|workers, wake| wake_one(workers, wake), |workers, wake| pass_on(workers, wake)];
+
+    #[test]
+    fn no_more_workers_search_than_the_limit() {
+        for limit in [0, 1, 2, 3, u32::MAX] {
+            let workers = workers(4);
+            let search = |place| announce_search(&workers, place, limit);
+            let expected: Vec<_> = (0..4).map(|place| place < limit as usize).collect();
+            assert_eq!((0..4).map(search).collect::<Vec<_>>(), expected, "{limit}");
+            let searching =
+                workers.iter().filter(|words| words.searching.load(Ordering::Relaxed) == 1);
+            assert_eq!(searching.count(), (limit as usize).min(4), "{limit}");
+            if limit == 0 {
+                continue;
+            }
+            // One that searches already goes on, and gives its place away when it ends.
+            assert!(search(0), "{limit}");
+            end_search(&workers[0]);
+            assert!(search(3), "{limit}");
+            assert_eq!(search(0), limit >= 4, "{limit}");
+        }
+    }
+
+    #[test]
+    fn one_sleeper_is_woken_and_only_when_all_slept_is_it_said() {
+        for wake in WAKERS {
+            let workers = workers(3);
+            assert_eq!(woken(&workers, wake), (vec![], false), "nobody sleeps");
+            parks(&workers[1]);
+            assert_eq!(woken(&workers, wake), (vec![1], false), "two were awake");
+            assert_eq!(woken(&workers, wake), (vec![], false), "it was woken already");
+            workers.iter().for_each(parks);
+            assert_eq!(woken(&workers, wake), (vec![0], true));
+            assert_eq!(woken(&workers, wake), (vec![1], false));
+            assert_eq!(woken(&workers, wake), (vec![2], false));
+            assert_eq!(woken(&workers, wake), (vec![], false));
+        }
+    }
+
+    #[test]
+    fn nobody_is_woken_while_somebody_searches() {
+        for wake in WAKERS {
+            let workers = workers(3);
+            parks(&workers[0]);
+            parks(&workers[2]);
+            assert!(announce_search(&workers, 1, 1));
+            assert_eq!(woken(&workers, wake), (vec![], false));
+            end_search(&workers[1]);
+            assert_eq!(woken(&workers, wake), (vec![0], false));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_has_something_to_do_does_not_sleep() {
+        let workers = workers(1);
+        let words = &workers[0];
+        let sleep = prepare_to_park(words, || {
+            assert_eq!(words.parked.load(Ordering::Relaxed), PARKED, "announced before the look");
+            true
+        });
+        assert_eq!(sleep, Sleep::No);
+        assert_eq!(words.parked.load(Ordering::Relaxed), AWAKE);
+        parks(words);
+        rise(words);
+        assert_eq!(words.parked.load(Ordering::Relaxed), AWAKE);
+    }
+
+    #[test]
+    fn an_order_stands_before_its_worker_is_woken() {
+        for order in [Order::Drain, Order::Stop, Order::Serve] {
+            let workers = workers(1);
+            let words = &workers[0];
+            parks(words);
+            let mut woken = false;
+            give_order(words, order, |word| {
+                woken = true;
+                assert_eq!(word.load(Ordering::Relaxed), AWAKE);
+                assert_eq!(Order::from_word(words.order.load(Ordering::Relaxed)), order);
+            });
+            assert!(woken);
+        }
+    }
+}

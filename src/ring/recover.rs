@@ -61,3 +61,158 @@ pub(crate) fn clear_worker(words: &WorkerWords) {
     words.parked.store(AWAKE, Ordering::Relaxed);
     words.order.store(Order::Serve as u32, Ordering::Relaxed);
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::testing::{generation, key, owner, push, with_ring, zeroed};
+    use super::super::{Producer, claim, finish, publish};
+    use super::*;
+    use crate::key::Key;
+    use crate::shm::Payload;
+
+    /// How far a task has come.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Stage {
+        Waiting,
+        Running,
+        Condemned,
+        Finished,
+        Published,
+        Cancelled,
+    }
+
+    use Stage::{Cancelled, Condemned, Finished, Published, Running, Waiting};
+
+    const STAGES: [Stage; 6] = [Waiting, Running, Condemned, Finished, Published, Cancelled];
+
+    /// Brings a task of slot 0 to the stage, in a slot that was used before or is fresh, in the
+    /// hands of worker 5.
+    fn at(stage: Stage, is_fresh: bool, test: impl FnOnce(&SlotWords)) {
+        with_ring(|ring, slots| {
+            let (mut producer, slot, mut task) = (Producer::default(), &slots[0], Payload::new());
+            let mut take = |key: Key| {
+                push(&mut producer, ring, slots, key);
+                let claimed = claim(ring, |_| Some(slot), owner(5), &mut task);
+                assert_eq!(claimed.unwrap().key, key);
+            };
+            if !is_fresh {
+                take(key(1));
+                assert!(finish(slot, key(1), owner(5)));
+                publish(slot, key(1), owner(5));
+            }
+            match stage {
+                Waiting => {}
+                Cancelled => assert!(cancel(slot, generation(2))),
+                _ => take(key(2)),
+            }
+            if stage == Condemned {
+                let condemned = State::of(Phase::Condemned, owner(5), generation(2));
+                slot.claim.store(condemned.pack(), Ordering::Relaxed);
+            }
+            if matches!(stage, Finished | Published) {
+                assert!(finish(slot, key(2), owner(5)));
+            }
+            if stage == Published {
+                publish(slot, key(2), owner(5));
+            }
+            test(slot);
+        });
+    }
+
+    fn words(slot: &SlotWords) -> [Option<State>; 2] {
+        [&slot.claim, &slot.done].map(|word| State::unpack(word.load(Ordering::Relaxed)))
+    }
+
+    #[test]
+    fn a_settled_task_is_over_whatever_stage_it_was_at_and_a_published_one_stays_as_it_was() {
+        let verdict = Some(State::of_host(Phase::Done, generation(2)));
+        for stage in STAGES {
+            for is_fresh in [true, false] {
+                at(stage, is_fresh, |slot| {
+                    let before = words(slot);
+                    settle(slot, generation(2));
+                    let expected = match stage {
+                        Published => before,
+                        // The claim was done already; the outcome was not.
+                        Finished => [before[0], verdict],
+                        _ => [verdict, verdict],
+                    };
+                    assert_eq!(words(slot), expected, "{stage:?} {is_fresh}");
+                    // Neither a second time, nor for a task of before, is there anything to do.
+                    settle(slot, generation(2));
+                    settle(slot, generation(1));
+                    assert_eq!(words(slot), expected, "{stage:?} {is_fresh}");
+                    assert!(!finish(slot, key(2), owner(5)), "{stage:?}");
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_settled_slot_takes_the_next_task() {
+        for stage in STAGES {
+            at(stage, true, |slot| {
+                settle(slot, generation(2));
+                with_ring(|ring, slots| {
+                    let mut task = Payload::new();
+                    push(&mut Producer::default(), ring, slots, key(3));
+                    let claimed = claim(ring, |_| Some(slot), owner(1), &mut task);
+                    assert_eq!(claimed.unwrap().key, key(3), "{stage:?}");
+                    assert_eq!(unpublished_of(slot, owner(1)), Some(generation(3)));
+                });
+            });
+        }
+    }
+
+    #[test]
+    fn an_earlier_task_is_never_settled_over_a_later_one() {
+        for stage in STAGES {
+            at(stage, false, |slot| {
+                let before = words(slot);
+                settle(slot, generation(1));
+                assert_eq!(words(slot), before, "{stage:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_dead_worker_owes_the_task_that_it_claimed_and_did_not_publish() {
+        for stage in STAGES {
+            for is_fresh in [true, false] {
+                at(stage, is_fresh, |slot| {
+                    let owes = matches!(stage, Running | Condemned | Finished);
+                    let expected = owes.then(|| generation(2));
+                    assert_eq!(unpublished_of(slot, owner(5)), expected, "{stage:?} {is_fresh}");
+                    assert_eq!(unpublished_of(slot, owner(4)), None, "{stage:?} {is_fresh}");
+                    settle(slot, generation(2));
+                    assert_eq!(unpublished_of(slot, owner(5)), None, "{stage:?} {is_fresh}");
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_task_that_waits_can_be_cancelled() {
+        for stage in STAGES {
+            at(stage, false, |slot| {
+                let before = words(slot);
+                assert_eq!(cancel(slot, generation(2)), stage == Waiting, "{stage:?}");
+                assert_eq!(words(slot) == before, stage != Waiting, "{stage:?}");
+                assert_eq!(words(slot)[1], before[1], "{stage:?}: a worker publishes");
+            });
+        }
+    }
+
+    #[test]
+    fn a_cleared_worker_is_awake_and_serves() {
+        let workers: Box<[WorkerWords]> = zeroed(1);
+        let words = &workers[0];
+        for word in [&words.searching, &words.parked, &words.order] {
+            word.store(1, Ordering::Relaxed);
+        }
+        clear_worker(words);
+        for word in [&words.searching, &words.parked, &words.order] {
+            assert_eq!(word.load(Ordering::Relaxed), 0);
+        }
+    }
+}

@@ -271,7 +271,7 @@ impl Slot<'_> {
         if len > self.room {
             return None;
         }
-        // Relaxed: published with the answer by the Release that makes the slot DONE.
+        // Relaxed: published with the answer by the Release of `ring::publish`.
         self.words.answer_len.store(len as u32, Ordering::Relaxed);
         let start = self.place(&self.words.answer, len);
         // SAFETY: as in `task_writer`.
