@@ -110,15 +110,18 @@ impl Core {
         all_slept: bool,
     ) -> Result<Answer, WaitError> {
         let mut answer = Answer::new();
+        // Relaxed, here and below: `retrieve_into` looks again.
+        let done = self.slot(key).map(|slot| (slot, slot.words.done.load(Ordering::Relaxed)));
         if self.retrieve_into(key, &mut answer)? {
             return Ok(answer);
         }
         // Whoever spins for a moment is not counted as one of a crowd, and need not look whether
         // there is one: in a crowd too, most calls are answered within that moment, and a yield
         // costs more.
-        if !all_slept
+        if let Some((slot, before)) = done
+            && !all_slept
             && !self.patience.spin.is_zero()
-            && ring::glance(|| self.is_over(key))
+            && ring::glance(|| slot.words.done.load(Ordering::Relaxed) != before)
             && self.retrieve_into(key, &mut answer)?
         {
             return Ok(answer);
