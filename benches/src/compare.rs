@@ -146,8 +146,6 @@ fn value(row: &Row, key: &str) -> Option<Value> {
 }
 
 fn warnings(old: &Results, new: &Results) -> Vec<String> {
-    /// Above this, something else ran on the machine.
-    const IDLE: f64 = 0.5;
     let (before, after) = (&old.machine, &new.machine);
     let told = |of: fn(&Machine) -> String| (of(before), of(after));
     let facts = [
@@ -159,10 +157,10 @@ fn warnings(old: &Results, new: &Results) -> Vec<String> {
     let differ = facts.into_iter().filter(|(_, (before, after))| before != after);
     let mut warnings: Vec<String> =
         differ.map(|(what, (b, a))| format!("The {what} differ: {b} and {a}.")).collect();
-    for (name, load) in [("old", before.load_average), ("new", after.load_average)] {
-        if load > IDLE {
+    for (name, busy) in [("old", before.busy_percent), ("new", after.busy_percent)] {
+        if busy > Machine::IDLE_PERCENT {
             warnings.push(format!(
-                "The machine was not idle when the {name} run began: load average {load:.2}."
+                "The machine was not idle when the {name} run began: {busy:.0} % of its CPUs were busy."
             ));
         }
     }

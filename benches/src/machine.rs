@@ -2,25 +2,31 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::rows::Machine;
 
 /// What is said when the system does not say.
 const UNKNOWN: &str = "unknown";
 
+/// How long the machine is looked at before a run, to see whether it is idle.
+const LOOK: Duration = Duration::from_millis(500);
+
 impl Machine {
-    /// This machine, now. `python` is the version.
+    /// This machine, now. `python` is the version. Takes half a second.
     pub fn here(python: &str) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let load = read("/proc/loadavg");
+        let before = CpuTime::now();
+        thread::sleep(LOOK);
+        let busy = before.zip(CpuTime::now()).map(|(before, now)| now.busy_since(before));
         Self {
             cpu: cpu(&read("/proc/cpuinfo")).unwrap_or(UNKNOWN).to_owned(),
             cpus: nearcall::available_cpus(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             python: python.to_owned(),
             unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
-            load_average: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
+            busy_percent: busy.unwrap_or(0.0),
             steal_percent: 0.0,
         }
     }
@@ -36,6 +42,7 @@ fn cpu(cpuinfo: &str) -> Option<&str> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTime {
     all: u64,
+    idle: u64,
     stolen: u64,
 }
 
@@ -50,7 +57,14 @@ impl CpuTime {
     fn parse(stat: &str) -> Option<Self> {
         let numbers = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
         let numbers: Vec<u64> = numbers.map(|number| number.parse().ok()).collect::<Option<_>>()?;
-        Some(Self { all: numbers.iter().sum(), stolen: *numbers.get(7)? })
+        let idle = numbers.get(3)? + numbers.get(4)?;
+        Some(Self { all: numbers.iter().sum(), idle, stolen: *numbers.get(7)? })
+    }
+
+    /// How much of the time since `earlier` was used, in per cent.
+    fn busy_since(self, earlier: Self) -> f64 {
+        let all = self.all.saturating_sub(earlier.all).max(1);
+        100.0 - self.idle.saturating_sub(earlier.idle) as f64 / all as f64 * 100.0
     }
 
     /// How much of the time since `earlier` was stolen, in per cent.
@@ -87,6 +101,7 @@ mod tests {
         let later = CpuTime::parse("cpu  60 0 20 100 0 0 0 20 9 0\ncpu0 1\n").unwrap();
         assert_eq!(later.stolen_since(earlier), 20.0);
         assert_eq!(later.stolen_since(later), 0.0);
+        assert_eq!(later.busy_since(earlier), 80.0);
         assert_eq!(CpuTime::parse("intr 1 2 3\n"), None);
         assert!(CpuTime::now().is_some());
     }

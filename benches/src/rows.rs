@@ -29,11 +29,16 @@ pub struct Machine {
     pub python: String,
     /// When the run began: seconds since 1970.
     pub unix_time: u64,
-    /// The load average of the last minute when the run began: above 0.5 or so, the machine was
-    /// not idle.
-    pub load_average: f64,
+    /// Of the CPUs' time right before the run, in per cent: what others used. Above
+    /// [`IDLE_PERCENT`](Self::IDLE_PERCENT), the machine was not idle.
+    pub busy_percent: f64,
     /// Of the CPUs' time during the run, in per cent: what a hypervisor gave to others.
     pub steal_percent: f64,
+}
+
+impl Machine {
+    /// What a machine uses that has nothing to do, at most.
+    pub const IDLE_PERCENT: f64 = 10.0;
 }
 
 /// One thing that was measured. Percentiles and rates are medians over the repeats, `max_ns` is

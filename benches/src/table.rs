@@ -24,13 +24,13 @@ const LESS_WANTED: [&str; 4] = ["samples", "p90", "max", "p99.9"];
 /// # Errors
 /// What writing says.
 pub fn print(results: &Results, out: &mut impl Write) -> io::Result<()> {
-    let Machine { cpu, cpus, kernel, python, unix_time, load_average, steal_percent } =
+    let Machine { cpu, cpus, kernel, python, unix_time, busy_percent, steal_percent } =
         &results.machine;
     writeln!(out, "{cpu}, {cpus} CPUs, Linux {kernel}, Python {python}")?;
     let when = units::utc(*unix_time);
     writeln!(
         out,
-        "commit {}, {when}, load average {load_average:.2}, {} of the CPUs' time stolen",
+        "commit {}, {when}, {busy_percent:.0} % of the CPUs busy before, {} of the CPUs' time stolen",
         results.commit,
         units::percent(*steal_percent)
     )?;

@@ -133,7 +133,7 @@ fn another_machine_and_a_busy_one_are_warned_of() {
     let old = file(&[]);
     let mut new = old.clone();
     new.machine.cpu = "another".to_owned();
-    new.machine.load_average = 1.7;
+    new.machine.busy_percent = 37.0;
     let comparison = compare(&old, &new);
     assert_eq!(comparison.warnings.len(), 2);
     assert!(printed(&comparison).contains("Warning: The CPUs differ"));
@@ -143,7 +143,7 @@ fn another_machine_and_a_busy_one_are_warned_of() {
 fn files_with_fewer_and_other_fields_are_read() {
     let json = r#"{
         "machine": {"cpu": "c", "cpus": 2, "kernel": "6", "python": "3.11", "unix_time": 1,
-                    "load_average": 0.1, "colour": "grey"},
+                    "busy_percent": 0.1, "colour": "grey"},
         "commit": "abc", "weather": [1],
         "rows": [{"case": "hot", "system": "nearcall", "p50_ns": 1500, "p75_ns": {"a": 1}},
                  {"case": "hot", "system": "lock", "repeats": [{"p50_ns": 9, "new": 1}, {}]}]

@@ -1,7 +1,7 @@
 //! The page around the charts: its head, its style, its sections.
 
 use super::units;
-use crate::rows::{Results, Row};
+use crate::rows::{Machine, Results, Row};
 
 /// Colours and sizes.
 const STYLE: &str = include_str!("page.css");
@@ -97,17 +97,15 @@ fn tile(title: &str, ns: f64, more: &str, about: &str) -> String {
 
 /// Where, what and when.
 fn machine(results: &Results) -> String {
-    /// Above this, something else ran on the machine.
-    const IDLE: f64 = 0.5;
     let machine = &results.machine;
-    let load = format!("load average {:.2} when it began", machine.load_average);
-    let load = if machine.load_average > IDLE {
-        format!("<strong class=\"warning\">{load}: the machine was not idle</strong>")
+    let busy = format!("{:.0} % of the CPUs busy before it began", machine.busy_percent);
+    let busy = if machine.busy_percent > Machine::IDLE_PERCENT {
+        format!("<strong class=\"warning\">{busy}: the machine was not idle</strong>")
     } else {
-        load
+        busy
     };
     format!(
-        "<p class=\"machine\">{}, {} CPUs · Linux {} · Python {} · commit <code>{}</code> · {} · {load}</p>\n",
+        "<p class=\"machine\">{}, {} CPUs · Linux {} · Python {} · commit <code>{}</code> · {} · {busy}</p>\n",
         escape(&machine.cpu),
         machine.cpus,
         escape(&machine.kernel),

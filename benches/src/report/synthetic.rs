@@ -29,7 +29,7 @@ fn made() -> (Results, Vec<Measured>) {
         kernel: "6.1.0-41-cloud-amd64".to_owned(),
         python: "3.11.2".to_owned(),
         unix_time: 1_795_671_420,
-        load_average: 0.07,
+        busy_percent: 0.7,
         steal_percent: 0.4,
     };
     let rows = run.measured.iter().map(|one| one.row.clone()).collect();
