@@ -301,3 +301,15 @@ fn workers_that_die_again_and_again_are_replaced_again_and_again() {
         until_whole(&engine, &[]);
     });
 }
+
+#[test]
+fn a_worker_that_frees_for_long_what_a_call_has_left_is_no_idle_one() {
+    leak_free(|bench| {
+        let engine = bench.builder("slow_tidy").workers(1).start().unwrap();
+        let before = engine.worker_pids();
+        engine.call(&Task::new(), PATIENCE).unwrap();
+        // Waits for a worker that has no task, takes none, and must be left alone.
+        engine.call(&Task::new(), PATIENCE).unwrap();
+        assert_eq!(engine.worker_pids(), before);
+    });
+}

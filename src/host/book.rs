@@ -198,6 +198,11 @@ impl Book {
         });
     }
 
+    #[cfg(test)]
+    pub(crate) fn first_generation(&self) -> Generation {
+        self.origin
+    }
+
     /// The key of the live task in the slot at `index`.
     pub(crate) fn live_at(&self, index: u16) -> Option<Key> {
         // Acquire: as in `look`.

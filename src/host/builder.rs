@@ -159,7 +159,8 @@ impl Builder {
     /// Then a call triggers a collection only after 20 times as many new objects as Python
     /// otherwise waits for (`gc.get_threshold()` when the model has been initialised), and a worker
     /// without a task collects what has come together. A model that switches the collector off is
-    /// left alone.
+    /// left alone. The pauses are used for as much as Python's own rules ask for, and for at most 1 %
+    /// of the time for collections of everything.
     pub fn collect_garbage_between_calls(mut self, between_calls: bool) -> Self {
         self.collect_between_calls = between_calls;
         self

@@ -311,15 +311,28 @@ impl Core {
         Err(RetrieveError::Task(error))
     }
 
-    /// Ends a live task whose slot holds what it cannot hold, and has the culprit replaced.
+    /// Ends a live task whose slot holds what it cannot hold, and has the culprit replaced. The slot
+    /// is not free before a worker has passed its entry, or the one that has it has ended.
     fn fault(&self, key: Key, detail: &'static str) -> RetrieveError {
-        if self.book.take_live(key) {
-            self.mailbox.ask(Request::Fault(None));
-            self.book.release(key);
-            RetrieveError::Task(TaskError::Corrupt { detail })
-        } else {
-            RetrieveError::AlreadyRetrieved { key }
+        if !self.book.abandon(key) {
+            return RetrieveError::AlreadyRetrieved { key };
         }
+        self.mailbox.ask(Request::Fault(None));
+        if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+            ring::heal(slot.words, generation);
+            ring::cancel(slot.words, generation);
+            wake_waiters(slot);
+        }
+        RetrieveError::Task(TaskError::Corrupt { detail })
+    }
+
+    /// Ends a task that has lost its entry again and again: its slot says what it cannot say.
+    pub(crate) fn give_up(&self, key: Key) {
+        if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+            ring::heal(slot.words, generation);
+        }
+        self.mailbox.ask(Request::Fault(None));
+        self.settle(key, TaskError::Corrupt { detail: "no worker could claim it" });
     }
 
     /// Nobody will retrieve `key` any more. Cancels the task if no worker has it yet.
@@ -341,7 +354,16 @@ impl Core {
 
     /// Frees abandoned slots that no worker has any more.
     pub(crate) fn reclaim(&self) {
-        self.book.reclaim(|key| matches!(self.outcome_of(key), Published::By(_)));
+        self.book.reclaim(|key| match self.outcome_of(key) {
+            Published::By(_) => true,
+            Published::NotYet => false,
+            Published::Nonsense => {
+                if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+                    ring::heal(slot.words, generation);
+                }
+                false
+            }
+        });
     }
 
     /// Ends the task of `key` with a verdict and wakes who waits for it. For tasks that no living
@@ -384,5 +406,93 @@ pub(crate) fn wake_waiters(slot: Slot<'_>) {
     if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
         slot.words.waiter.store(0, Ordering::Relaxed);
         futex::wake_all(&slot.words.waiter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Engine;
+    use crate::error::WaitError;
+    use crate::wire::{Args, Value};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Whatever words stand in the slots before a call: it ends with `Corrupt`, and the engine serves
+    /// on, also after far more such calls than its ring has entries, all while its worker is busy.
+    fn survives(scribble: impl Fn(&crate::shm::SlotWords, Generation)) {
+        /// The model waits inside until it is [`OPEN`].
+        const CLOSED: u32 = 0;
+        const INSIDE: u32 = 1;
+        const OPEN: u32 = 2;
+        let gate = Arc::new(AtomicU32::new(OPEN));
+        let engine = {
+            let gate = gate.clone();
+            let model = move |_: &Args<'_>| {
+                while gate.load(Ordering::Relaxed) != OPEN {
+                    gate.store(INSIDE, Ordering::Relaxed);
+                    while gate.load(Ordering::Relaxed) == INSIDE {
+                        std::thread::yield_now();
+                    }
+                }
+                Ok(Value::Int(7))
+            };
+            Engine::builder("test:seven").workers(1).slots(4).start_with(model).unwrap()
+        };
+        let mut generation = engine.core().book.first_generation();
+        for _ in 0..3 {
+            gate.store(CLOSED, Ordering::Relaxed);
+            let plug = engine.submit(&Task::new()).unwrap();
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while gate.load(Ordering::Relaxed) != INSIDE {
+                assert!(std::time::Instant::now() < deadline, "the worker takes no task");
+                std::thread::yield_now();
+            }
+            for index in (0..4).filter(|index| *index != plug.key().index()) {
+                let slot = engine.core().segment.region().slot(index).unwrap();
+                scribble(slot.words, generation);
+            }
+            let mut corrupt = 0;
+            for _ in 0..100 {
+                let Ok(ticket) = engine.submit(&Task::new()) else { continue };
+                generation = ticket.key().generation().unwrap();
+                let error = engine.wait(ticket, PATIENCE).unwrap_err();
+                let found = matches!(
+                    error,
+                    WaitError::Retrieve(RetrieveError::Task(TaskError::Corrupt { .. }))
+                );
+                assert!(found, "{error}");
+                corrupt += 1;
+            }
+            assert_eq!(corrupt, 3, "each slot once, none before a worker has passed its entry");
+            gate.store(OPEN, Ordering::Relaxed);
+            assert_eq!(engine.wait(plug, PATIENCE).unwrap().int(0), Ok(7));
+            // The supervisor collects abandoned slots, which a test double does not have.
+            while engine.in_use() > 0 {
+                assert!(std::time::Instant::now() < deadline, "{} in use", engine.in_use());
+                std::thread::yield_now();
+            }
+            for _ in 0..100 {
+                assert_eq!(engine.call(&Task::new(), PATIENCE).unwrap().int(0), Ok(7));
+            }
+        }
+    }
+
+    #[test]
+    fn a_done_word_that_nobody_writes_ends_one_task_and_not_the_engine() {
+        survives(|words, _| words.done.store(u64::MAX, Ordering::Relaxed));
+        survives(|words, _| words.done.store(7 | 1 << 20, Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_done_word_of_a_later_task_ends_one_task_and_not_the_engine() {
+        survives(|words, generation| {
+            let later = (0..1000).fold(generation, |generation, _| generation.next());
+            let done = State::of_host(Phase::Done, later).pack();
+            words.done.store(done, Ordering::Relaxed);
+        });
     }
 }

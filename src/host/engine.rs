@@ -148,6 +148,11 @@ impl Engine {
         Ok(self.wait(ticket, deadline)?)
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     pub(crate) fn abandon(&self, key: Key) {
         self.core.abandon(key);
     }

@@ -4,7 +4,7 @@
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The end of the list. No slot has this index: there are at most 65,535.
-const NONE: u32 = u32::MAX;
+const NONE: u16 = u16::MAX;
 
 /// A lock-free stack of slot indices (R. K. Treiber's). Threads of one process use it; a thread
 /// that is interrupted in the middle of it keeps nobody from going on.
@@ -13,25 +13,32 @@ const NONE: u32 = u32::MAX;
 /// From `head`, along `next`, the list has each free slot once and ends with [`NONE`]. A slot that
 /// is not in it belongs to the thread that has popped it.
 pub(crate) struct FreeSlots {
-    /// In the low half the first free slot; in the high half a number that each step counts up, so
-    /// that a head which looks the same is the same (and no step between two looks goes unseen).
+    /// In the low 16 bits the first free slot; in the others a number that each step counts up, so
+    /// that a head which looks the same is the same: it comes round after 2⁴⁸ steps, which take
+    /// more than a year.
     head: AtomicU64,
     /// For each free slot the one after it.
     next: Box<[AtomicU32]>,
 }
 
-const fn head(count: u64, first: u32) -> u64 {
-    count << 32 | first as u64
+const INDEX_BITS: u32 = 16;
+
+const fn head(count: u64, first: u16) -> u64 {
+    count << INDEX_BITS | first as u64
+}
+
+/// The head after a step that makes `first` the first free slot.
+const fn step(seen: u64, first: u16) -> u64 {
+    head((seen >> INDEX_BITS).wrapping_add(1), first)
 }
 
 impl FreeSlots {
     /// All of `slots` are free; the lowest comes first.
     pub(crate) fn new(slots: u16) -> Self {
-        let slots = u32::from(slots);
-        let after = |index: u32| if index + 1 < slots { index + 1 } else { NONE };
+        let after = |index: u16| if index + 1 < slots { index + 1 } else { NONE };
         Self {
             head: AtomicU64::new(head(0, if slots > 0 { 0 } else { NONE })),
-            next: (0..slots).map(|index| AtomicU32::new(after(index))).collect(),
+            next: (0..slots).map(|index| AtomicU32::new(after(index).into())).collect(),
         }
     }
 
@@ -43,12 +50,14 @@ impl FreeSlots {
         // keep that up: they are read-modify-writes.)
         let mut seen = self.head.load(Ordering::Acquire);
         loop {
-            let first = seen as u32;
-            let index = u16::try_from(first).ok()?;
+            let index = seen as u16;
+            if index == NONE {
+                return None;
+            }
             // Relaxed: ordered by the head. Another thread may have taken the slot and pushed it
             // again; then this is stale, but the head's count has changed, and the exchange fails.
             let next = self.next.get(usize::from(index))?.load(Ordering::Relaxed);
-            let rest = head((seen >> 32).wrapping_add(1), next);
+            let rest = step(seen, next as u16);
             match self.head.compare_exchange_weak(seen, rest, Ordering::Acquire, Ordering::Acquire)
             {
                 Ok(_) => return Some(index),
@@ -65,8 +74,8 @@ impl FreeSlots {
         let mut seen = self.head.load(Ordering::Relaxed);
         loop {
             // Relaxed: published by the exchange.
-            next.store(seen as u32, Ordering::Relaxed);
-            let more = head((seen >> 32).wrapping_add(1), u32::from(index));
+            next.store((seen as u16).into(), Ordering::Relaxed);
+            let more = step(seen, index);
             // Release: pairs with the Acquire in `pop`.
             match self.head.compare_exchange_weak(seen, more, Ordering::Release, Ordering::Relaxed)
             {

@@ -10,9 +10,10 @@ use crate::sys::futex;
 
 /// How threads that wait for an answer, and workers that wait for a task, pass the time.
 ///
-/// Whatever is chosen, a thread never spins while others wait for its CPU, and with one CPU
-/// (the affinity mask, or a cgroup's quota) nobody spins at all: [`Engine::wait_policy`] says what
-/// is in force.
+/// Whatever is chosen, host threads that wait do not spin for longer than some microseconds while
+/// there are more of them, with the workers that they keep busy, than CPUs: they yield. (Threads
+/// that do other things are not seen.) With one CPU (the affinity mask, or a cgroup's quota) nobody
+/// spins at all: [`Engine::wait_policy`] says what is in force.
 ///
 /// [`Engine::wait_policy`]: crate::Engine::wait_policy
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -160,26 +160,36 @@ impl Core {
         Ok(answer)
     }
 
-    /// Spins, or yields if it is crowded.
+    /// Spins, or yields if it is crowded; and tells the workers whether it is.
     fn stay_awake(&self, key: Key, now: Instant, deadline: Option<Instant>) -> Awake {
-        let _awake = self.crowd.join();
         let Patience { spin, yields, .. } = self.patience;
-        let crowded = &self.segment.region().host().crowded;
         let over = || self.is_over(key);
-        // Relaxed, here and below: a hint to the workers, set anew by whoever finds it wrong.
-        if self.crowd.is_crowded() {
-            if crowded.load(Ordering::Relaxed) == 0 {
-                crowded.store(1, Ordering::Relaxed);
+        let awake = {
+            let _awake = self.crowd.join();
+            if self.crowd.is_crowded() {
+                self.tell_crowded(true);
+                ring::yield_until(yields, deadline, over)
+            } else {
+                let budget = (spin != Duration::MAX).then(|| now + spin);
+                let end = budget.map_or(deadline, |end| Some(deadline.map_or(end, |d| d.min(end))));
+                ring::spin_until(end, over, || self.crowd.is_crowded())
             }
-            return ring::yield_until(yields, deadline, over);
+        };
+        // The last of a crowd is the one that finds none.
+        if !self.crowd.is_crowded() {
+            self.tell_crowded(false);
         }
-        if crowded.load(Ordering::Relaxed) != 0 {
-            crowded.store(0, Ordering::Relaxed);
-        }
-        let budget = (spin != Duration::MAX).then(|| now + spin);
-        let end = budget.map_or(deadline, |end| Some(deadline.map_or(end, |d| d.min(end))));
-        ring::spin_until(end, over, || self.crowd.is_crowded())
+        awake
     }
+
+    fn tell_crowded(&self, crowded: bool) {
+        let word = &self.segment.region().host().crowded;
+        // Relaxed: a hint. Written only when it changes, because the workers watch the line.
+        if word.load(Ordering::Relaxed) != u32::from(crowded) {
+            word.store(crowded.into(), Ordering::Relaxed);
+        }
+    }
+
     /// Sleeps until somebody says that the task is over, at most for `timeout`.
     fn sleep(&self, key: Key, timeout: Duration) {
         let Some(slot) = self.slot(key) else { return };

@@ -6,12 +6,12 @@ use super::Handler;
 use crate::faults;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
 use crate::shm::{ENTRY_BYTES, Order, Owner, PARKED, Patience, Payload, Region, WorkerWords};
-use crate::sync::{Ordering, fence_after_rmw};
+use crate::sync::{Ordering, fence, fence_after_rmw};
 use crate::sys::futex;
 use crate::wire::{AnswerBuf, Refusal};
 
-/// A worker that never parks has nothing to do after so long without a task.
-const IDLE_AFTER: Duration = Duration::from_micros(50);
+/// How long a worker that never parks searches before it looks at what else there is.
+const SPIN_ROUND: Duration = Duration::from_micros(50);
 
 /// Why a worker stopped serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,9 +125,19 @@ impl<'a, H: Handler> Worker<'a, H> {
             slot.words.waiter.store(0, Ordering::Relaxed);
             futex::wake_all(&slot.words.waiter);
         }
-        self.handler.tidy();
+        self.away(H::tidy);
         self.busy = true;
         Ok(())
+    }
+
+    /// Has the handler do something without a task, which may take long: to the supervisor this
+    /// worker is not an idle one that takes no task.
+    #[inline]
+    fn away(&mut self, act: impl FnOnce(&mut H)) {
+        // Relaxed, here and below: looked at in audits, and believed only after several.
+        self.words.away.store(1, Ordering::Relaxed);
+        act(&mut self.handler);
+        self.words.away.store(0, Ordering::Relaxed);
     }
 
     /// The next task; `None` when the host has ordered the end.
@@ -149,8 +159,15 @@ impl<'a, H: Handler> Worker<'a, H> {
             if search == Search::Found {
                 continue;
             }
-            if std::mem::take(&mut self.busy) {
-                self.handler.idle();
+            if self.busy {
+                // SeqCst: pairs with the fence of a submit that has seen us search, as after a
+                // claim: its entry is seen here, before something that may take long.
+                fence(Ordering::SeqCst);
+                if something_to_do(self.region, self.words) {
+                    continue;
+                }
+                self.busy = false;
+                self.away(H::idle);
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park();
@@ -192,9 +209,10 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// Stays awake for a task for as long as it pays, unless enough others do.
     fn search(&mut self) -> Search {
         let (region, words, mut patience) = (self.region, self.words, self.patience);
-        if self.busy && !patience.parks {
-            // Not for ever yet: there is a moment to use.
-            patience = Patience { spin: IDLE_AFTER, parks: true, ..patience };
+        if !patience.parks {
+            // Not for ever at once: garbage wants to be collected, another thread of the model may
+            // want to run, and another worker may have begun to search at the same moment.
+            patience = Patience { spin: SPIN_ROUND, parks: true, ..patience };
         }
         let crowded = is_crowded(region);
         // Where nobody spins, all may yield: they take no CPU from each other.
@@ -205,14 +223,29 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::announce_search(region.workers(), usize::from(self.place), limit) {
             return Search::LeftToOthers;
         }
-        let found = if !crowded && self.handler.alone() {
-            wait_awake(region, words, patience)
-        } else {
-            let mut found = false;
-            self.handler.while_detached(&mut || found = wait_awake(region, words, patience));
+        let search = || {
+            let found = wait_awake(region, words, patience);
+            ring::end_search(words);
             found
         };
-        ring::end_search(words);
+        let found = if !crowded && self.handler.alone() {
+            search()
+        } else {
+            let mut found = false;
+            self.handler.while_detached(&mut || {
+                found = search();
+                // The way back may take long: another thread has the interpreter. A submit that has
+                // seen us search has woken nobody.
+                if region.workers().len() > 1 {
+                    // SeqCst: pairs with the fence of that submit.
+                    fence(Ordering::SeqCst);
+                    if ring::pending(region.ring()) {
+                        ring::pass_on(region.workers(), futex::wake_one);
+                    }
+                }
+            });
+            found
+        };
         if found { Search::Found } else { Search::Nothing }
     }
 

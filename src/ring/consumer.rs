@@ -133,11 +133,12 @@ pub(crate) fn publish(slot: &SlotWords, key: Key, owner: Owner) {
     let Some(generation) = key.generation() else { return };
     let done = State::of(Phase::Done, owner, generation).pack();
     // Release: pairs with the Acquire load in `host::core`; length and bytes of the outcome are
-    // complete. A swap, because the look for a sleeper that follows needs a barrier anyway.
-    slot.done.swap(done, Ordering::Release);
+    // complete. A swap, and AcqRel so that no compiler makes a store of it, because the look for a sleeper that follows needs a barrier anyway.
+    slot.done.swap(done, Ordering::AcqRel);
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::super::testing::{ENTRIES, generation, key, owner, push, with_ring, write_task};
     use super::super::{Producer, cancel};

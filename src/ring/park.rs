@@ -106,7 +106,8 @@ pub(crate) fn wake_one(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -
 
 /// What [`wake_one`] does, without its fence: for a worker that has claimed a task and sees more.
 ///
-/// It needs no fence because it has published nothing. The submitter of the entry has had one,
+/// It needs no fence because it has published nothing (one that has searched has had its own, see
+/// [`end_search`]). The submitter of the entry has had one,
 /// and either woke somebody for it or saw nobody asleep; this call is for the case that the one
 /// it woke is the caller, and there the sleepers that the submitter saw are visible ([`rise`]).
 #[inline]
@@ -133,7 +134,8 @@ fn wake_a_sleeper(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -> boo
     false
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::cell::RefCell;
 
@@ -148,11 +150,10 @@ mod tests {
         assert_eq!(prepare_to_park(words, || false), Sleep::Now);
     }
 
+    type Waker = fn(&[WorkerWords], &dyn Fn(&AtomicU32)) -> bool;
+
     /// The places that `wake` wakes, and whether all slept.
-    fn woken(
-        workers: &[WorkerWords],
-        wake: fn(&[WorkerWords], &dyn Fn(&AtomicU32)) -> bool,
-    ) -> (Vec<usize>, bool) {
+    fn woken(workers: &[WorkerWords], wake: Waker) -> (Vec<usize>, bool) {
         let woken = RefCell::new(Vec::new());
         let all_slept = wake(workers, &|word| {
             assert_eq!(word.load(Ordering::Relaxed), AWAKE, "set before the call");
@@ -162,7 +163,7 @@ mod tests {
         (woken.into_inner(), all_slept)
     }
 
-    const WAKERS: [fn(&[WorkerWords], &dyn Fn(&AtomicU32)) -> bool; 2] =
+    const WAKERS: [Waker; 2] =
         [|workers, wake| wake_one(workers, wake), |workers, wake| pass_on(workers, wake)];
 
     #[test]

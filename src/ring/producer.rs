@@ -36,9 +36,9 @@ impl Producer {
                 }
             }
             // Release: pairs with the Acquire load of the entry in `claim`; the task is complete.
-            // A swap, because the look for sleepers that follows (`wake_one`) needs a barrier
+            // A swap (AcqRel, so that no compiler makes a store of it), because the look for sleepers that follows (`wake_one`) needs a barrier
             // anyway, and this is the cheapest.
-            words.entry.swap(entry.word(), Ordering::Release);
+            words.entry.swap(entry.word(), Ordering::AcqRel);
         }
         self.tail = self.tail.wrapping_add(1);
     }

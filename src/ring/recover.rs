@@ -54,15 +54,37 @@ pub(crate) fn cancel(slot: &SlotWords, generation: Generation) -> bool {
             .is_ok()
 }
 
+/// Undoes what a broken worker has written over the words of a slot whose task has this
+/// generation: an outcome that cannot be, a claim of a task that was never given. What an honest
+/// worker writes at the same moment stays.
+pub(crate) fn heal(slot: &SlotWords, generation: Generation) {
+    let is_honest = |state: State| !state.generation.is_after(generation);
+    // Relaxed, here and below: nothing is read through them.
+    let done = slot.done.load(Ordering::Relaxed);
+    let may_be = State::unpack(done).is_some_and(|state| {
+        let by_host = state.generation == generation && state.owner == Owner::HOST;
+        is_honest(state) && state.phase == Phase::Done && !by_host
+    });
+    if done != 0 && !may_be {
+        let _ = slot.done.compare_exchange(done, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    let claim = slot.claim.load(Ordering::Relaxed);
+    if claim != 0 && !State::unpack(claim).is_some_and(is_honest) {
+        let _ = slot.claim.compare_exchange(claim, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 /// Sets a dead worker's words to those of a worker that has not started.
 pub(crate) fn clear_worker(words: &WorkerWords) {
     // Relaxed: the next worker of this place is forked after this.
     words.searching.store(0, Ordering::Relaxed);
+    words.away.store(0, Ordering::Relaxed);
     words.parked.store(AWAKE, Ordering::Relaxed);
     words.order.store(Order::Serve as u32, Ordering::Relaxed);
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::super::testing::{generation, key, owner, push, with_ring, zeroed};
     use super::super::{Producer, claim, finish, publish};

@@ -91,7 +91,9 @@ pub(crate) struct WorkerWords {
     /// 1 while the worker spins for a task: it will look at the ring once more before it parks,
     /// so nobody else has to be woken. Written at each task, hence on its own line.
     pub(crate) searching: AtomicU32,
-    _zero2: AtomicU32,
+    /// 1 while the worker does something of its own that may take long, without a task: it frees
+    /// what a call has left, or collects garbage. It is not idle then.
+    pub(crate) away: AtomicU32,
     _zero3: [AtomicU64; 7],
 }
 
@@ -159,6 +161,7 @@ const _: () = {
     assert!(offset_of!(WorkerWords, parked) == 0);
     assert!(offset_of!(WorkerWords, order) == 4);
     assert!(offset_of!(WorkerWords, searching) == 64);
+    assert!(offset_of!(WorkerWords, away) == 68);
 
     assert!(size_of::<EntryWords>() == 64 && align_of::<EntryWords>() == 64);
     assert!(offset_of!(EntryWords, entry) == 0);
@@ -275,7 +278,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         _zero);
     fields!(HostWords: crowded _zero);
     fields!(ConsumerEnd: lock head _zero);
-    fields!(WorkerWords: parked order _zero searching _zero2 _zero3);
+    fields!(WorkerWords: parked order _zero searching away _zero3);
     fields!(EntryWords: entry len _zero task);
     fields!(SlotWords: done waiter answer_len answer claim _zero task_len _zero2 task);
 

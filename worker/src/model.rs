@@ -79,7 +79,7 @@ impl Blueprint {
             Target::Class(target) => target.instantiate(py)?,
         };
         // After the model's own code, which may have set the collector up as it likes.
-        let collector = if self.collect_between_calls { Collector::take_over(py)? } else { None };
+        let collector = self.collect_between_calls.then(|| Collector::take_over(py)).flatten();
         Ok(PythonModel::new(py, Callee::new(callable)?, arguments, finalize, collector))
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Audit {
     idle_ticks: u32,
     /// Waiting tasks that had no entry at the last tick.
     orphans: Vec<Key>,
+    /// Those that were pushed again.
+    pushed_again: Vec<Key>,
 }
 
 impl Supervisor {
@@ -166,6 +168,10 @@ impl Supervisor {
                 *busy = true;
             }
         }
+        for (words, busy) in region.workers().iter().zip(&mut busy) {
+            // Relaxed: as above.
+            *busy |= words.away.load(Ordering::Relaxed) != 0;
+        }
         (0..self.places.len())
             .filter(|index| {
                 self.places.get(*index).is_some_and(Place::is_serving)
@@ -189,10 +195,15 @@ impl Supervisor {
                 orphans.push(key);
             }
         }
+        self.audit.pushed_again.retain(|key| orphans.contains(key));
         for key in &orphans {
-            if self.audit.orphans.contains(key) {
+            if self.audit.pushed_again.contains(key) {
+                tracing::error!(%key, "no worker can claim a task that waits: it ends");
+                self.core.give_up(*key);
+            } else if self.audit.orphans.contains(key) {
                 tracing::error!(%key, "a queued task has lost its place in the ring: pushed again");
                 self.core.push_again(*key);
+                self.audit.pushed_again.push(*key);
             }
         }
         self.audit.orphans = orphans;

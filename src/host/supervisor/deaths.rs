@@ -4,11 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::{Ending, KILL_PATIENCE, Place, Stage, Supervisor, WorkerLife, back_off};
 use crate::error::{StartError, TaskError};
-use crate::host::core::wake_waiters;
 use crate::key::Key;
 use crate::ring;
 use crate::shm::{Owner, State};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use crate::sys::futex;
 use crate::wire::Exit;
 
@@ -58,6 +57,10 @@ impl Supervisor {
         let owner = u16::try_from(index).ok().and_then(Owner::worker);
         let (Some(owner), Some(words)) = (owner, region.workers().get(index)) else { return };
         ring::clear_worker(words);
+        // SeqCst: pairs with the fences of submits and of `prepare_to_park`: who parks from here on
+        // is seen below, and a submit that does not see the dead worker search no more is seen by
+        // who parks.
+        fence(Ordering::SeqCst);
         for slot_index in 0..=u16::MAX {
             let Some(slot) = region.slot(slot_index) else { break };
             if let Some(generation) = ring::unpublished_of(slot.words, owner) {
@@ -65,11 +68,16 @@ impl Supervisor {
             } else if State::unpack(slot.words.done.load(Ordering::Relaxed))
                 .is_some_and(|done| done.owner == owner)
             {
-                // DONE, but perhaps nobody was told.
-                wake_waiters(slot);
+                // DONE, but perhaps nobody was told; it may have died between the mark and the wake.
+                if self.core.book.live_at(slot_index).is_some() {
+                    futex::wake_all(&slot.words.waiter);
+                }
             }
         }
-        ring::wake_one(region.workers(), futex::wake_one);
+        // All of them: a wake that it was about to pass on may be marked as given.
+        for words in region.workers() {
+            ring::rouse(words, futex::wake_one);
+        }
     }
 
     /// The fork server is gone, or not to be trusted: its workers go with it.
