@@ -42,7 +42,7 @@ check: ## format, lints, documentation, licences and sources
 	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets -- -D warnings
 	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets --features nearcall/faults -- -D warnings
 	PYO3_PYTHON="$(PYTHON)" RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
-	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check bans licenses sources; \
 	else echo "SKIPPED: cargo deny is not installed (cargo install --locked cargo-deny)"; fi
 
 clean: ## remove what was built

@@ -6,8 +6,10 @@
 //! itself (forks, counting threads) runs in a process of its own ([`in_own_process`]).
 
 mod answers;
+mod callee;
 mod calls;
 mod exceptions;
+mod garbage;
 mod leaks;
 mod processes;
 mod protocol;
