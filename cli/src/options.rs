@@ -1,4 +1,4 @@
-//! What both subcommands say about the engine, and what to do when it does not start.
+//! What the subcommands say about the engine, and what to do when it does not start.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
