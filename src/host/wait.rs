@@ -100,8 +100,7 @@ impl Drop for Awakened<'_> {
 
 impl Core {
     /// Waits until the task of `key` is over or the deadline has passed, and takes its outcome.
-    /// `all_slept`: no worker was awake when it was
-    /// submitted.
+    /// `all_slept`: no worker was awake when it was submitted.
     #[inline]
     pub(crate) fn wait(
         &self,

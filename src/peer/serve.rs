@@ -208,23 +208,23 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Stays awake for a task for as long as it pays, unless enough others do.
     fn search(&mut self) -> Search {
-        let (region, words, mut patience) = (self.region, self.words, self.patience);
-        if !patience.parks {
-            // Not for ever at once: garbage wants to be collected, another thread of the model may
-            // want to run, and another worker may have begun to search at the same moment.
-            patience = Patience { spin: SPIN_ROUND, parks: true, ..patience };
-        }
-        let crowded = is_crowded(region);
-        // Where nobody spins, all may yield: they take no CPU from each other.
-        let limit = if crowded { u32::MAX } else { patience.searchers };
-        if patience.spin.is_zero() {
+        let (region, words) = (self.region, self.words);
+        let Patience { spin, yields, searchers, parks } = self.patience;
+        if spin.is_zero() {
             return Search::Nothing;
         }
+        // One that never parks does not search for ever at once: garbage wants to be collected,
+        // another thread of the model may want to run, and another worker may have begun to search
+        // at the same moment.
+        let spin = if parks { spin } else { SPIN_ROUND };
+        let crowded = is_crowded(region);
+        // Where nobody spins, all may yield: they take no CPU from each other.
+        let limit = if crowded { u32::MAX } else { searchers };
         if !ring::announce_search(region.workers(), usize::from(self.place), limit) {
             return Search::LeftToOthers;
         }
         let search = || {
-            let found = wait_awake(region, words, patience);
+            let found = wait_awake(region, words, spin, yields);
             ring::end_search(words);
             found
         };
@@ -267,24 +267,22 @@ fn something_to_do(region: &Region, words: &WorkerWords) -> bool {
     order != Order::Serve || ring::pending(region.ring())
 }
 
-/// Whether something came up before it was time to park.
-fn wait_awake(region: &Region, words: &WorkerWords, patience: Patience) -> bool {
+/// Whether something came up before it was enough.
+fn wait_awake(region: &Region, words: &WorkerWords, spin: Duration, yields: u32) -> bool {
     let found = || something_to_do(region, words);
-    let Patience { spin, yields, parks, .. } = patience;
-    if !spin.is_zero() && ring::glance(found) {
+    if ring::glance(found) {
         return true;
     }
     loop {
         let awake = if is_crowded(region) {
             ring::yield_until(yields, None, found)
         } else {
-            let end = (spin != Duration::MAX).then(|| Instant::now() + spin);
-            ring::spin_until(end, found, || is_crowded(region))
+            ring::spin_until(Some(Instant::now() + spin), found, || is_crowded(region))
         };
         match awake {
             Awake::Found => return true,
-            Awake::Spent if parks => return false,
-            Awake::Spent | Awake::Crowded => {}
+            Awake::Spent => return false,
+            Awake::Crowded => {}
         }
     }
 }

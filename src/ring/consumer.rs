@@ -133,7 +133,8 @@ pub(crate) fn publish(slot: &SlotWords, key: Key, owner: Owner) {
     let Some(generation) = key.generation() else { return };
     let done = State::of(Phase::Done, owner, generation).pack();
     // Release: pairs with the Acquire load in `host::core`; length and bytes of the outcome are
-    // complete. A swap, and AcqRel so that no compiler makes a store of it, because the look for a sleeper that follows needs a barrier anyway.
+    // complete. A swap, because the look for a sleeper that follows needs a barrier anyway; AcqRel,
+    // so that no compiler makes a store of it.
     slot.done.swap(done, Ordering::AcqRel);
 }
 

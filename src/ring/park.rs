@@ -107,9 +107,9 @@ pub(crate) fn wake_one(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -
 /// What [`wake_one`] does, without its fence: for a worker that has claimed a task and sees more.
 ///
 /// It needs no fence because it has published nothing (one that has searched has had its own, see
-/// [`end_search`]). The submitter of the entry has had one,
-/// and either woke somebody for it or saw nobody asleep; this call is for the case that the one
-/// it woke is the caller, and there the sleepers that the submitter saw are visible ([`rise`]).
+/// [`end_search`]). The submitter of the entry has had one, and either woke somebody for it or saw
+/// nobody asleep; this call is for the case that the one it woke is the caller, and there the
+/// sleepers that the submitter saw are visible ([`rise`]).
 #[inline]
 pub(crate) fn pass_on(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -> bool {
     workers.iter().any(|words| words.parked.load(Ordering::Relaxed) == PARKED)

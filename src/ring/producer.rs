@@ -36,8 +36,8 @@ impl Producer {
                 }
             }
             // Release: pairs with the Acquire load of the entry in `claim`; the task is complete.
-            // A swap (AcqRel, so that no compiler makes a store of it), because the look for sleepers that follows (`wake_one`) needs a barrier
-            // anyway, and this is the cheapest.
+            // A swap, because the look for sleepers that follows (`wake_one`) needs a barrier
+            // anyway, and this is the cheapest; AcqRel, so that no compiler makes a store of it.
             words.entry.swap(entry.word(), Ordering::AcqRel);
         }
         self.tail = self.tail.wrapping_add(1);
