@@ -96,17 +96,7 @@ impl Ground {
             Program::Yardstick => &self.places.python,
             Program::Rivals => &self.places.rivals_python,
         };
-        Order {
-            system: system.to_owned(),
-            workload: None,
-            submitters: 1,
-            workers: 1,
-            pipelined: None,
-            span,
-            pace: None,
-            python: python.clone(),
-            models: self.models.path(),
-        }
+        Order::new(system, span, python.clone(), self.models.path())
     }
 
     /// Has an order carried out; `None`, and a note, if the system cannot be had here.

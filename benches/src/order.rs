@@ -37,6 +37,24 @@ pub struct Order {
     pub models: PathBuf,
 }
 
+impl Order {
+    /// An order of one submitter and one worker that calls nothing, to be changed where it needs
+    /// more.
+    pub fn new(system: &str, span: Span, python: PathBuf, models: PathBuf) -> Self {
+        Self {
+            system: system.to_owned(),
+            workload: None,
+            submitters: 1,
+            workers: 1,
+            pipelined: None,
+            span,
+            pace: None,
+            python,
+            models,
+        }
+    }
+}
+
 /// One call each period, on a schedule that several processes share.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Pace {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 use crate::report::columns::{self, Column};
 use crate::report::labels::Mark;
@@ -86,6 +86,17 @@ fn fit(mut columns: Vec<Column>) -> (String, Vec<&'static str>) {
             _ => return (table, left_out),
         }
     }
+}
+
+/// An empty table whose long cells take several lines.
+pub(crate) fn wrapping<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(PLAIN)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(u16::try_from(WIDTH).unwrap_or(u16::MAX))
+        .set_header(head);
+    table
 }
 
 fn draw(columns: &[Column]) -> String {

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::CellAlignment;
 
 use super::{Change, Comparison, Value};
 use crate::report::units;
-use crate::table::{PLAIN, WIDTH};
+use crate::table::wrapping;
 
 impl Comparison {
     /// Prints it.
@@ -58,12 +58,8 @@ fn changes(out: &mut impl Write, title: &str, changes: &[Change]) -> io::Result<
     if changes.is_empty() {
         return Ok(());
     }
-    let mut table = Table::new();
-    table
-        .load_style(PLAIN)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(WIDTH).unwrap_or(u16::MAX))
-        .set_header(["row", "figure", "old", "new", "new/old", "old repeats", "new repeats"]);
+    let mut table =
+        wrapping(["row", "figure", "old", "new", "new/old", "old repeats", "new repeats"]);
     for change in changes {
         let Change { row, figure, old, new, better } = change;
         let direction = if *better { "better" } else { "worse" };

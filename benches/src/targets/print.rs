@@ -2,10 +2,8 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table};
-
 use super::Target;
-use crate::table::{PLAIN, WIDTH};
+use crate::table::wrapping;
 
 /// Prints a table of them; nothing if there are none.
 ///
@@ -15,12 +13,7 @@ pub fn print(targets: &[Target], out: &mut impl Write) -> io::Result<()> {
     if targets.is_empty() {
         return Ok(());
     }
-    let mut table = Table::new();
-    table
-        .load_style(PLAIN)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(WIDTH).unwrap_or(u16::MAX))
-        .set_header(["figure", "measured", "target", ""]);
+    let mut table = wrapping(["figure", "measured", "target", ""]);
     for Target { figure, measured, target, met } in targets {
         let met = if *met { "met" } else { "missed" };
         table.add_row([figure.as_str(), measured.as_str(), *target, met]);

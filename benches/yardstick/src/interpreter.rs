@@ -188,17 +188,9 @@ impl Drop for Kept {
 pub(crate) fn start_for_tests() -> Order {
     use nearcall_bench::measure::Span;
 
-    let order = Order {
-        system: "test".to_owned(),
-        workload: None,
-        submitters: 1,
-        workers: 0,
-        pipelined: None,
-        span: Span { warm_up: 0.0, measured: 0.01 },
-        pace: None,
-        python: env!("NEARCALL_BUILT_FOR").into(),
-        models: concat!(env!("CARGO_MANIFEST_DIR"), "/../models").into(),
-    };
+    let span = Span { warm_up: 0.0, measured: 0.01 };
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models").into();
+    let order = Order::new("test", span, env!("NEARCALL_BUILT_FOR").into(), models);
     start(&order).unwrap();
     order
 }

@@ -16,17 +16,9 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 fn order(system: &str) -> Order {
-    Order {
-        system: system.to_owned(),
-        workload: None,
-        submitters: 1,
-        workers: 1,
-        pipelined: None,
-        span: Span { warm_up: 0.0, measured: 0.01 },
-        pace: None,
-        python: env!("NEARCALL_BUILT_FOR").into(),
-        models: concat!(env!("CARGO_MANIFEST_DIR"), "/../models").into(),
-    }
+    let span = Span { warm_up: 0.0, measured: 0.01 };
+    let models = concat!(env!("CARGO_MANIFEST_DIR"), "/../models").into();
+    Order::new(system, span, env!("NEARCALL_BUILT_FOR").into(), models)
 }
 
 /// A schedule that leaves the peer the time to start its interpreter.

@@ -41,15 +41,10 @@ pub(crate) fn order(
 ) -> Order {
     let python = std::env::var_os("NEARCALL_RIVALS_PYTHON").unwrap_or_else(|| "python3".into());
     Order {
-        system: system.to_owned(),
         workload: Some(workload),
         submitters,
         workers: 2,
-        pipelined: None,
-        span,
-        pace: None,
-        python: PathBuf::from(python),
-        models: models.to_owned(),
+        ..Order::new(system, span, PathBuf::from(python), models.to_owned())
     }
 }
 
