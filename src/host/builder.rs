@@ -14,7 +14,8 @@ use crate::shm::{
 };
 use crate::sys::cpus;
 use crate::wire::{
-    Args, ModelSpec, PythonError, Setup, Signature, StartMethod, ToServer, Value, encode_message,
+    Args, Limits, ModelSpec, PythonError, Setup, Signature, StartMethod, ToServer, Value,
+    encode_message,
 };
 
 /// The configuration of an [`Engine`]. Made by [`Engine::builder`].
@@ -250,6 +251,9 @@ impl Builder {
             executable: String::new(),
             start_method: self.start_method,
             collect_between_calls: self.collect_between_calls,
+            interrupts: false,
+            patience: self.wait_policy.patience(cpus::available()),
+            limits: Limits::default(),
         };
         // The executable's path, found later, has a page's worth of room beside it.
         let limit = crate::wire::MAX_MESSAGE - 4096;

@@ -9,12 +9,12 @@ use super::wait::Crowd;
 use crate::error::{RetrieveError, StartError, SubmitError, TaskError};
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
-use crate::shm::{Owner, PARKED, Patience, Phase, Segment, SegmentError, Sizes, Slot, State};
+use crate::shm::{Owner, PARKED, Phase, Segment, SegmentError, Sizes, Slot, State};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
 use crate::sys::{cpus, futex};
-use crate::wire::{EncodeTo, Outcome, Signature, Task};
+use crate::wire::{EncodeTo, Outcome, Patience, Signature, Task};
 
 /// What a thread of the host asks of the supervisor.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Core {
         let cpus = cpus::available();
         let patience = policy.patience(cpus);
         let standard = memory::occupy_standard_descriptors().map_err(system("open /dev/null"))?;
-        let segment = Segment::create(sizes, patience).map_err(|error| match error {
+        let segment = Segment::create(sizes).map_err(|error| match error {
             SegmentError::NoRoom { needed, available, total } => {
                 StartError::NoSharedMemory { needed, available, total }
             }

@@ -37,7 +37,8 @@ where
                 let Ok(place) = u16::try_from(place) else { return };
                 // SAFETY: the segment is `core`'s, which outlives this call; its lock was
                 // initialised; each place is given to one thread.
-                let worker = unsafe { Worker::new(core.segment.region(), place, handler) };
+                let worker =
+                    unsafe { Worker::new(core.segment.region(), place, core.patience, handler) };
                 if let Some(worker) = worker {
                     let _ = worker.run();
                 }
