@@ -73,6 +73,9 @@ mod sync;
 mod sys;
 mod wire;
 
+#[cfg(feature = "faults")]
+#[doc(hidden)]
+pub use faults::fault_point;
 pub use host::{
     Answer, AsKey, Builder, Deadline, Engine, Key, Shutdown, StartReport, Ticket, WaitPolicy,
 };

@@ -122,6 +122,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
+        faults::point("serve.copied");
         match read {
             Ok(()) => {
                 // A handler that writes nothing must not send the last task's outcome again.
@@ -132,6 +133,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         }
         faults::point("serve.called");
         let outcome = self.answer.finish();
+        faults::point("serve.encoding");
         if !ring::finish(slot.words, key, self.owner) {
             return Err(End::Condemned);
         }
@@ -149,10 +151,12 @@ impl<'a, H: Handler> Worker<'a, H> {
         // Relaxed: ordered by the fence.
         if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
             slot.words.waiter.store(0, Ordering::Relaxed);
+            faults::point("serve.waking");
             futex::wake_all(&slot.words.waiter);
         }
         self.words.running.store(0, Ordering::Relaxed);
         self.away(H::tidy);
+        faults::point("serve.tidied");
         self.busy = true;
         Ok(())
     }
@@ -200,6 +204,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                 }
                 self.busy = false;
                 self.away(H::idle);
+                faults::point("serve.idle");
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park();
@@ -221,6 +226,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::pending(ring) {
             return Ok(None);
         }
+        faults::point("claim.pending");
         let claim = self.lock.with(|| {
             faults::point("claim.locked");
             ring::claim(ring, |index| Some(region.slot(index)?.words), owner, task)

@@ -202,6 +202,7 @@ fn serve<R: Runtime>(
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
     process::set_signals();
+    faults::arm_server();
     let station = Station::open(control, segment)?;
     let system = |action| move |source| PeerError::System { action, source };
     let pidfd = process::own_pidfd().map_err(system("open a pidfd"))?;
@@ -266,12 +267,16 @@ impl<R: Runtime> Server<R> {
             for index in (0..self.children.len()).rev() {
                 if ready.get(index + 1) == Some(&true) {
                     let child = self.children.swap_remove(index);
-                    self.station.tell(&bury(&child))?;
+                    faults::point("server.noticed");
+                    let exited = bury(&child);
+                    faults::point("server.reaped");
+                    self.station.tell(&exited)?;
                 }
             }
             if ready.first() == Some(&true) {
                 match hear(self.station.control.as_fd())? {
                     Some(ToServer::Spawn { worker, incarnation }) => {
+                        faults::point("server.heard");
                         if let role @ Role::Worker { .. } = self.spawn(worker, incarnation)? {
                             return Ok(role);
                         }
@@ -320,9 +325,11 @@ impl<R: Runtime> Server<R> {
                     incarnation,
                     pid: pid.as_raw().cast_unsigned(),
                 };
+                faults::point("server.telling");
                 let told = self.station.tell_with(&message, Some(pidfd.as_fd()));
                 self.children.push(Child { place, incarnation, pid, pidfd });
                 told?;
+                faults::point("server.told");
             }
             Err(error) => self.station.tell(&FromServer::SpawnFailed {
                 worker: place,
@@ -337,10 +344,12 @@ impl<R: Runtime> Server<R> {
     fn make_by_fork(&mut self) -> io::Result<Option<Pid>> {
         let server = process::own_pid();
         self.runtime.before_fork();
+        faults::point("server.forking");
         // SAFETY: this process has one thread: it was counted after the import, and nothing of
         // ours starts any.
         match unsafe { process::fork() } {
             Ok(process::Fork::Parent(pid)) => {
+                faults::point("server.forked");
                 self.runtime.after_fork_parent();
                 Ok(Some(pid))
             }
@@ -443,9 +452,10 @@ fn serve_tasks<R: Runtime>(
     place: u16,
     incarnation: u32,
 ) -> Result<i32, PeerError> {
-    faults::arm(incarnation);
+    faults::arm(place, incarnation);
     faults::point("start.forked");
     station.region.populate();
+    faults::point("start.populated");
     let model = match runtime.instantiate() {
         Ok(model) => model,
         Err(error) => {

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+pub(crate) mod crash;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -58,7 +60,7 @@ impl Bench {
     }
 }
 
-fn numbers_in(folder: &str) -> impl Iterator<Item = u32> {
+pub(crate) fn numbers_in(folder: &str) -> impl Iterator<Item = u32> {
     fs::read_dir(folder)
         .into_iter()
         .flatten()

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nearcall::fault_point;
 use nearcall::peer::{
     AnswerBuf, Handler, Kind, MalformedTask, PythonError, Refusal, Runtime, Scalar, Setup,
     Signature, TaskReader, ThreadReport, Value, run,
@@ -63,6 +64,7 @@ struct Model {
 impl Handler for Model {
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
         self.calls += 1;
+        fault_point("model.decoding");
         let Ok(args) = decode(&self.signature, task) else {
             return answer.refuse(Refusal::MalformedTask);
         };
@@ -75,6 +77,12 @@ impl Handler for Model {
             ("sleep", Some(Value::Int(ms))) => {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Int(std::process::id().into())
+            }
+            // Takes a millisecond, in which others may be woken.
+            ("slow_echo", _) => {
+                std::thread::sleep(Duration::from_millis(1));
+                fault_point("model.calling");
+                Value::Tuple(args)
             }
             // Ends with this signal, or, if it is negative, with this exit status; 0 answers.
             ("die", Some(Value::Int(how))) if *how != 0 => die(*how),
@@ -93,10 +101,12 @@ impl Handler for Model {
             _ => Value::Tuple(args),
         };
         answer.start_value();
+        fault_point("model.encoding");
         answer.value(&value);
     }
 
     fn tidy(&mut self) {
+        fault_point("model.tidying");
         // Longer than the audits give an idle worker that takes no task.
         if self.name == "slow_tidy" && self.calls == 1 {
             std::thread::sleep(Duration::from_secs(2));
@@ -104,6 +114,7 @@ impl Handler for Model {
     }
 
     fn finalize(self) {
+        fault_point("model.finalizing");
         if self.name == "finalize_hangs" {
             loop {
                 std::thread::park();

@@ -1,0 +1,296 @@
+//! The crash matrix of the workers: each way to die or stop, at each named point, with one worker
+//! and with four, with an empty ring and with a full one.
+//!
+//! In each case the first worker of place 0 meets its fate. Then every task that was accepted ends,
+//! exactly the one that was in its hands with an error that names it and the way it went, the others
+//! with the right answer; the engine is whole again and serves; nothing is left behind.
+//!
+//! An *empty* ring has as many tasks at a time as there are workers, and they sleep before; a *full*
+//! engine has a task in every slot. `tests/crash_others.rs` has the fork server and the host,
+//! `tests/python.rs` what only Python can do.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use common::crash::{AT_ONCE, Fate, Told, Watch, Way, all_at_once, each_alone};
+use common::{Bench, PATIENCE, process_state, signal, wait_until};
+use nearcall::error::{RetrieveError, StartError, SubmitError, TaskError, WaitError};
+use nearcall::{Answer, Builder, Engine, Exit, Key, Signature, Task};
+use nix::sys::signal::Signal;
+
+const SLOTS: usize = 8;
+
+/// What a worker has at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Has {
+    /// No task, or one whose answer is published. Stopped, it is replaced.
+    Nothing,
+    /// A task, and the lock. Stopped, it is killed: the others need the lock.
+    TaskAndLock,
+    /// A task. Stopped, it keeps the task until somebody kills it.
+    Task,
+    /// No task, but something else to do. Stopped, it stays so until somebody kills it.
+    Chore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ring {
+    Empty,
+    Full,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    point: &'static str,
+    way: Way,
+    workers: usize,
+    ring: Ring,
+}
+
+fn cases(point: &'static str, ways: &[Way]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for way in ways.iter().copied() {
+        for workers in [1, 4] {
+            for ring in [Ring::Empty, Ring::Full] {
+                cases.push(Case { point, way, workers, ring });
+            }
+        }
+    }
+    cases
+}
+
+impl Case {
+    /// An engine whose model takes a millisecond and gives back its argument. The worker of place 0
+    /// with this number has the fault.
+    fn builder(&self, bench: &Bench, told: &Told, incarnation: u32) -> Builder {
+        let builder = bench.builder("slow_echo").signature(Signature::new().int("x"));
+        let fault = format!("{}={}@0.{incarnation}", self.point, self.way.action());
+        told.arm(builder.workers(self.workers).slots(SLOTS), &fault)
+    }
+
+    /// As many tasks as the case wants at a time, each with a number of its own.
+    fn submit(&self, engine: &Engine, numbers: &mut i64) -> Vec<(Key, i64)> {
+        let mut tasks = Vec::new();
+        while self.ring == Ring::Full || tasks.len() < self.workers {
+            match engine.submit(&Task::new().int(*numbers)) {
+                Ok(ticket) => tasks.push((ticket.into_key(), *numbers)),
+                Err(SubmitError::Full { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+            *numbers += 1;
+        }
+        tasks
+    }
+}
+
+/// How a task died; `None` if its answer is the right one.
+fn death(outcome: Result<Answer, WaitError>, number: i64) -> Option<(u32, Exit)> {
+    match outcome {
+        Ok(answer) => {
+            assert_eq!(answer.int(0), Ok(number), "the answer to another task");
+            None
+        }
+        Err(WaitError::Retrieve(RetrieveError::Task(TaskError::Died { pid, exit, .. }))) => {
+            Some((pid, exit))
+        }
+        Err(error) => panic!("task {number}: {error}"),
+    }
+}
+
+fn deaths(engine: &Engine, tasks: &[(Key, i64)]) -> Vec<(u32, Exit)> {
+    tasks.iter().filter_map(|(key, n)| death(engine.wait(*key, PATIENCE), *n)).collect()
+}
+
+/// The same, where a worker that stops keeps its task, or its colleagues from nothing, until it is
+/// killed: which happens here, once the others have done all that they can.
+fn deaths_by_our_hand(
+    engine: &Engine,
+    told: &Told,
+    has: Has,
+    tasks: &[(Key, i64)],
+) -> Vec<(u32, Exit)> {
+    let (mut left, mut deaths, mut killed) = (tasks.to_vec(), Vec::new(), false);
+    wait_until("over", || {
+        left.retain(|(key, number)| match engine.retrieve(*key).transpose() {
+            None => true,
+            Some(outcome) => {
+                deaths.extend(death(outcome.map_err(WaitError::from), *number));
+                false
+            }
+        });
+        let held = usize::from(has == Has::Task);
+        let alone = engine.workers() == 1;
+        if !killed && told.first().is_some() && (alone || left.len() == held) {
+            assert!(left.len() >= held, "somebody ended the task of one that was only stopped");
+            signal(told.stopped(), Signal::SIGKILL);
+            killed = true;
+        }
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    deaths
+}
+
+fn until_whole_without(engine: &Engine, dead: u32) {
+    wait_until("whole again", || {
+        let pids = engine.worker_pids();
+        let whole = pids.len() == engine.workers() && !pids.contains(&dead);
+        if whole { Ok(()) } else { Err(format!("{pids:?}, {dead} is dead")) }
+    });
+}
+
+/// Waits until all workers sleep, so that the next task wakes the first of them.
+fn until_asleep(engine: &Engine) {
+    wait_until("asleep", || {
+        let pids = engine.worker_pids();
+        let awake = pids.into_iter().find(|pid| process_state(*pid) == Some('R'));
+        awake.map_or(Ok(()), |pid| Err(format!("{pid} is awake")))
+    });
+}
+
+fn serves(engine: &Engine, case: &Case, numbers: &mut i64) {
+    for ring in [Ring::Full, Ring::Empty] {
+        let tasks = Case { ring, ..*case }.submit(engine, numbers);
+        assert_eq!(deaths(engine, &tasks), []);
+    }
+    assert_eq!(engine.in_use(), 0);
+}
+
+/// One case. Tells how long it took from the worker's fate to the end of all tasks.
+fn meet_fate(bench: &Bench, watch: &Watch, case: &Case, has: Has) -> Duration {
+    let told = Told::new();
+    let engine = watch.over(case.builder(bench, &told, 1).start().unwrap());
+    let stops = case.way == Way::Stop;
+    let mut numbers = 0;
+    // The audits, which find one that is stopped, look only while there is a task or an answer.
+    let kept = if stops { Case { ring: Ring::Empty, workers: 1, ..*case }.submit(&engine, &mut numbers) } else { Vec::new() };
+    let mut died = Vec::new();
+    let (fate, settled) = loop {
+        let tasks = case.submit(&engine, &mut numbers);
+        died.extend(match has {
+            Has::Task | Has::Chore if stops => deaths_by_our_hand(&engine, &told, has, &tasks),
+            _ => deaths(&engine, &tasks),
+        });
+        let now = SystemTime::now();
+        until_asleep(&engine);
+        if let Some(fate) = told.first() {
+            break (fate, now.duration_since(fate.at).unwrap_or_default());
+        }
+    };
+    match case.way {
+        Way::Thread => assert!(engine.worker_pids().contains(&fate.pid), "it had to live on"),
+        _ => until_whole_without(&engine, fate.pid),
+    }
+    died.extend(deaths(&engine, &kept));
+    let expected = case.way.exit().filter(|_| matches!(has, Has::Task | Has::TaskAndLock));
+    assert_eq!(died, expected.map(|exit| (fate.pid, exit)).as_slice());
+    serves(&engine, case, &mut numbers);
+    assert_eq!(told.all(), [fate], "one worker only");
+    settled
+}
+
+/// All cases of a point at which a worker has this.
+fn matrix(point: &'static str, has: Has) {
+    let settled = Mutex::new(Vec::new());
+    each_alone(cases(point, &AT_ONCE), |bench, watch, case| {
+        let after = meet_fate(bench, watch, case, has);
+        settled.lock().unwrap().push((after, *case));
+    });
+    let mut settled = settled.into_inner().unwrap();
+    settled.sort_by_key(|(after, _)| *after);
+    for (a, c) in &settled { eprintln!("{a:?} {c:?}"); }
+    all_at_once(&cases(point, &[Way::Stop]), |bench, watch, case| {
+        meet_fate(bench, watch, case, has);
+    });
+}
+
+#[test]
+fn one_that_ends_before_the_lock_takes_no_task_with_it() {
+    matrix("claim.pending", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_in_the_lock_leaves_it_to_the_next() {
+    matrix("claim.locked", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_with_an_entry_that_it_has_not_claimed_leaves_it_to_the_next() {
+    matrix("claim.before", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_in_the_lock_with_a_claim_takes_that_task_with_it_and_no_other() {
+    matrix("claim.claimed", Has::TaskAndLock);
+}
+
+#[test]
+fn one_that_ends_after_the_lock_takes_its_task_with_it_and_no_other() {
+    matrix("serve.claimed", Has::Task);
+}
+
+#[test]
+fn one_that_ends_before_it_has_decoded_takes_its_task_with_it_and_no_other() {
+    matrix("serve.copied", Has::Task);
+    matrix("model.decoding", Has::Task);
+}
+
+#[test]
+fn one_that_ends_in_the_call_takes_its_task_with_it_and_no_other() {
+    matrix("model.calling", Has::Task);
+}
+
+#[test]
+fn one_that_ends_after_the_call_takes_its_task_with_it_and_no_other() {
+    matrix("serve.called", Has::Task);
+}
+
+#[test]
+fn one_that_ends_while_it_encodes_takes_its_task_with_it_and_no_other() {
+    matrix("model.encoding", Has::Task);
+    matrix("serve.encoding", Has::Task);
+}
+
+#[test]
+fn one_that_ends_before_it_has_written_takes_its_task_with_it_and_no_other() {
+    matrix("serve.finished", Has::Task);
+}
+
+#[test]
+fn one_that_ends_before_it_has_published_takes_its_task_with_it_and_no_other() {
+    matrix("serve.written", Has::Task);
+}
+
+#[test]
+fn one_that_ends_when_it_has_published_leaves_its_answer() {
+    matrix("serve.completed", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_before_it_wakes_the_host_leaves_its_answer_and_the_host_hears_of_it() {
+    matrix("serve.waking", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_while_or_after_it_frees_what_a_call_has_left_takes_no_task_with_it() {
+    matrix("model.tidying", Has::Chore);
+    matrix("serve.tidied", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_while_idle_takes_no_task_with_it() {
+    matrix("serve.idle", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_before_it_sleeps_takes_no_task_with_it() {
+    matrix("serve.parked", Has::Nothing);
+}
+
+#[test]
+fn one_that_ends_when_it_was_woken_leaves_the_task_to_the_others() {
+    matrix("serve.woken", Has::Nothing);
+}
