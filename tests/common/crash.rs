@@ -139,7 +139,7 @@ impl Watch {
 /// Runs one case. If it hangs, says what everybody is doing, and ends the test program.
 pub(crate) fn watched<R>(
     bench: &Bench,
-    case: &impl fmt::Debug,
+    case: &(impl fmt::Debug + Sync),
     run: impl FnOnce(&Watch) -> R,
 ) -> R {
     let watch = Watch::default();
@@ -193,7 +193,7 @@ fn processes(bench: &Bench) -> String {
 }
 
 /// Runs all cases, each in its own leak probe, and says at the end which have failed.
-pub(crate) fn each_alone<C: fmt::Debug>(
+pub(crate) fn each_alone<C: fmt::Debug + Sync>(
     cases: impl IntoIterator<Item = C>,
     run: impl Fn(&Bench, &Watch, &C),
 ) {
