@@ -25,8 +25,7 @@ pub(crate) fn start<F>(config: Config, model: F) -> Result<Engine, StartError>
 where
     F: Fn(&Args<'_>) -> Result<Value, PythonError> + Send + Sync + 'static,
 {
-    let core =
-        Arc::new(Core::new(config.sizes, config.setup.signature.clone(), config.wait_policy)?);
+    let core = Arc::new(Core::new(&config, false)?);
     let model = Arc::new(model);
     let mut threads = Vec::new();
     for place in 0..config.sizes.workers {
