@@ -44,7 +44,10 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
     for (error, variant) in [
         (TaskError::Python(python).into(), "TaskError::Python"),
         (TaskError::Refused(Refusal::MalformedTask).into(), "TaskError::Refused"),
-        (TaskError::Died { pid: 1, exit: Exit::Unknown, report: Box::default() }.into(), "TaskError::Died"),
+        (
+            TaskError::Died { pid: 1, exit: Exit::Unknown, report: Box::default() }.into(),
+            "TaskError::Died",
+        ),
         (TaskError::Closed.into(), "TaskError::Closed"),
         (TaskError::DeadlinePassed.into(), "TaskError::DeadlinePassed"),
         (TaskError::Cancelled.into(), "TaskError::Cancelled"),

@@ -172,6 +172,5 @@ impl Supervisor {
     pub(super) fn note_service(&mut self) {
         self.failed_starts = 0;
         self.core.resume();
-        self.publish_workers();
     }
 }

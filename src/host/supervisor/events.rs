@@ -213,6 +213,7 @@ impl Supervisor {
             Ending::Draining if has_seat => self.order(index, Order::Drain),
             Ending::Draining | Ending::Stopping => self.order(index, Order::Stop),
         }
+        self.publish_workers();
         if has_seat {
             self.note_service();
         } else if !self.has_seat_coming(index) {

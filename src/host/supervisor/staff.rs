@@ -126,6 +126,7 @@ impl Supervisor {
         if let Some(before) = seat.holder.replace(place) {
             self.send_away(before, now);
         }
+        self.publish_workers();
         self.note_service();
     }
 
