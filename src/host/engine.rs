@@ -208,7 +208,7 @@ impl Engine {
     fn end_late(&self, ticket: &Ticket<'_>) -> Result<Answer, WaitError> {
         // If it is over already, it ended in the last moment: that is its outcome.
         self.core.end_early(ticket.key(), TaskError::DeadlinePassed);
-        Ok(self.retrieve(ticket)?.ok_or(WaitError::TimedOut)?)
+        self.retrieve(ticket)?.ok_or(WaitError::TimedOut)
     }
 
     #[cfg(test)]

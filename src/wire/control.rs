@@ -127,6 +127,7 @@ impl std::fmt::Display for Exit {
 
 /// From the host to the fork server.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "the large one is made once for each fork server")]
 pub(crate) enum ToServer {
     /// The first message: start Python, import the model.
     Setup(Setup),

@@ -152,11 +152,11 @@ impl Supervisor {
                 tracing::error!(pid, "the fork server has ended");
             }
             self.complain(died(pid));
-        } else if self.is_incoming(number) {
-            if let Some(incoming) = self.incoming.take() {
-                let error = died(incoming.version.server.pid());
-                answer(incoming.reply, Err(ReloadError::Start(error)));
-            }
+        } else if self.is_incoming(number)
+            && let Some(incoming) = self.incoming.take()
+        {
+            let error = died(incoming.version.server.pid());
+            answer(incoming.reply, Err(ReloadError::Start(error)));
         }
         self.outgoing.retain(|outgoing| outgoing.version.number != number);
         let deadline = now + KILL_PATIENCE;
