@@ -7,9 +7,10 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use common::{Bench, PATIENCE, leak_free, signal, wait_until};
-use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::error::{ReloadError, RetrieveError, SubmitError, TaskError, WaitError};
 use nearcall::{Deadline, Engine, Exit, Signature, Task};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -44,7 +45,11 @@ fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed
                             engine.wait(&ticket, Deadline::NEVER),
                             Err(WaitError::Retrieve(RetrieveError::ForkedChild))
                         )
-                        && engine.call(&task, Deadline::NEVER).is_err();
+                        && engine.call(&task, Deadline::NEVER).is_err()
+                        && engine.submit_by(&task, Deadline::NEVER).is_err()
+                        && !engine.cancel(&ticket)
+                        && engine.health().is_none()
+                        && matches!(engine.reload(PATIENCE), Err(ReloadError::ForkedChild));
                     engine.shutdown(PATIENCE);
                     drop(ticket);
                     all
@@ -186,6 +191,39 @@ fn the_death_of_the_host_ends_all_its_processes() {
                 signal(pid, Signal::SIGKILL);
                 waitpid(child, None).unwrap();
                 // `leak_free` sees the rest.
+            }
+        }
+    });
+}
+
+#[test]
+fn after_a_pause_of_everything_a_task_gets_the_time_to_end_that_its_deadline_had_left() {
+    leak_free(|bench| {
+        // A host of its own, because it is stopped.
+        let (running, told) = nix::unistd::pipe().unwrap();
+        // SAFETY: as in the test above.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                let builder = bench.builder("compute").signature(Signature::new().int("ms"));
+                let engine = builder.workers(1).start().unwrap();
+                let task = Task::new().int(60);
+                let ticket = engine.submit_by(&task, Duration::from_millis(300)).unwrap();
+                while engine.health().unwrap().workers[0].running.is_none() {}
+                nix::unistd::write(&told, &[1]).unwrap();
+                let answered = engine.wait(ticket, PATIENCE).is_ok();
+                drop(engine);
+                // SAFETY: `_exit` has no preconditions.
+                unsafe { libc::_exit(i32::from(!answered)) }
+            }
+            ForkResult::Parent { child } => {
+                nix::unistd::read(&running, &mut [0]).unwrap();
+                let host = u32::try_from(child.as_raw()).unwrap();
+                let all: Vec<u32> = bench.processes().into_iter().chain([host]).collect();
+                all.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
+                // Longer than the deadline, and than the supervisor can be late by itself.
+                thread::sleep(Duration::from_millis(1500));
+                all.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+                assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
             }
         }
     });

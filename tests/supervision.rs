@@ -554,3 +554,20 @@ fn a_report_without_news_says_nothing() {
     assert_eq!(DeathReport::default().to_string(), "");
     assert_eq!(DeathReport::default().python_stack(), None);
 }
+
+#[test]
+fn workers_have_the_environment_that_was_chosen() {
+    leak_free(|bench| {
+        let builder = || bench.builder("environment").signature(Signature::new().str("name"));
+        for clear in [false, true] {
+            let engine =
+                builder().workers(1).clear_env(clear).env("CHOSEN", "yes").start().unwrap();
+            let has = |name: &'static str| {
+                let answer = engine.call(&Task::new().str(name), PATIENCE).unwrap();
+                answer.str(0).is_ok()
+            };
+            assert!(has("CHOSEN") && has("OMP_NUM_THREADS"));
+            assert_eq!(has("PATH"), !clear);
+        }
+    });
+}
