@@ -25,7 +25,7 @@ const POLICIES: [WaitPolicy; 3] = [WaitPolicy::Adaptive, WaitPolicy::Spin, WaitP
 const LENGTHS: [usize; 3] = [20, 90, 1500];
 
 const SUBMITTERS: u64 = 4;
-const TASKS: u64 = 600;
+const TASKS: u64 = 2000;
 
 /// Fewer slots than tasks that wait, so that they are used again and again, and are full at times.
 fn engine(policy: WaitPolicy) -> Engine {

@@ -57,6 +57,9 @@ where
     Ok(Engine::new(core, Backend::Threads(Mutex::new(threads))))
 }
 
+/// Mapped behind the segment's end, where there is no memory: whoever touches it gets a SIGBUS.
+const GUARD_BYTES: u64 = 1 << 16;
+
 /// A mapping of the segment that the workers have and the host has not, as between processes: only
 /// under `--cfg nearcall_two_mappings`, for the sanitizers (`scripts/sanitize`). It is never unmapped.
 fn workers_mapping(core: &Core) -> Result<Option<Region>, StartError> {
@@ -65,9 +68,10 @@ fn workers_mapping(core: &Core) -> Result<Option<Region>, StartError> {
     }
     let system = |source| StartError::System { action: "map the segment once more", source };
     let bytes = core.segment.region().layout().segment_bytes;
-    let base = memory::map_shared(core.segment.descriptor(), bytes).map_err(system)?;
-    // SAFETY: `bytes` bytes were just mapped there, readable and writable, for as long as the process
-    // lives; nobody has the address but the region.
+    let base = memory::map_shared(core.segment.descriptor(), bytes + GUARD_BYTES);
+    let base = base.map_err(system)?;
+    // SAFETY: the first `bytes` bytes there were just mapped, readable and writable, for as long as
+    // the process lives; nobody has the address but the region.
     let region = unsafe { Region::attach(base, bytes) };
     region.map(Some).map_err(|error| system(io::Error::other(error.0)))
 }
@@ -174,5 +178,18 @@ mod planted {
         drop(answer);
         // SAFETY: none. The bytes are gone: that is what must be reported.
         assert_eq!(unsafe { first.read_volatile() }, 7);
+    }
+
+    #[test]
+    #[ignore = "a read behind the segment's end, for the address sanitizer and two mappings"]
+    fn a_worker_reads_behind_the_end_of_the_segment() {
+        let model = |_: &Args<'_>| Ok(Value::None);
+        let engine = Engine::builder("test:end").workers(1).slots(1).start_with(model).unwrap();
+        let region = workers_mapping(engine.core()).unwrap().unwrap();
+        let to_end = region.layout().segment_bytes - region.layout().consumer_end;
+        // SAFETY: the guard is mapped there.
+        let end = unsafe { region.lock().add(to_end as usize) };
+        // SAFETY: none. There is no memory behind it: that is what must be reported.
+        assert_eq!(unsafe { end.read_volatile() }, 0);
     }
 }
