@@ -26,8 +26,7 @@ pub(crate) fn start<F>(config: Config, model: F) -> Result<Engine, StartError>
 where
     F: Fn(&Args<'_>) -> Result<Value, PythonError> + Send + Sync + 'static,
 {
-    let core =
-        Arc::new(Core::new(config.sizes, config.setup.signature.clone(), config.wait_policy)?);
+    let core = Arc::new(Core::new(&config, false)?);
     let workers_mapping = workers_mapping(&core)?;
     let model = Arc::new(model);
     let mut threads = Vec::new();
@@ -40,7 +39,7 @@ where
                 let region = workers_mapping.as_ref().unwrap_or(core.segment.region());
                 // SAFETY: the segment is `core`'s, which outlives this call, or it stays mapped for
                 // ever; its lock was initialised; each place is given to one thread.
-                let worker = unsafe { Worker::new(region, place, handler) };
+                let worker = unsafe { Worker::new(region, place, core.patience, handler) };
                 if let Some(worker) = worker {
                     let _ = worker.run();
                 }

@@ -4,9 +4,9 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::shm::Patience;
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::futex;
+use crate::wire::Patience;
 
 /// How threads that wait for an answer, and workers that wait for a task, pass the time.
 ///

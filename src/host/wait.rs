@@ -7,9 +7,10 @@ use super::core::Core;
 use crate::error::WaitError;
 use crate::key::Key;
 use crate::ring::{self, Awake};
-use crate::shm::{PARKED, Patience};
+use crate::shm::PARKED;
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::futex;
+use crate::wire::Patience;
 
 /// The longest sleep without a look: what a broken worker fails to say is noticed after this.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
@@ -145,6 +146,9 @@ impl Core {
         let mut sleepy = spin.is_zero() || (parks && all_slept);
         while !self.retrieve_into(key, &mut answer)? {
             let now = Instant::now();
+            if !self.mailbox.attended() {
+                self.end_overdue(now);
+            }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(WaitError::TimedOut);
             }

@@ -14,9 +14,9 @@ pub use crate::error::{MalformedTask, PeerError};
 #[doc(hidden)]
 pub use crate::shm::layout_tables;
 pub use crate::wire::{
-    AnswerBuf, Kind, Len, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, PythonError,
-    Refusal, Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport, Value,
-    ValueRef,
+    AnswerBuf, Kind, Len, Limits, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, Patience,
+    PythonError, Refusal, Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport,
+    Value, ValueRef,
 };
 pub(crate) use serve::Worker;
 pub(crate) use server::Version;

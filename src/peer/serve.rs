@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::Handler;
 use crate::faults;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
-use crate::shm::{ENTRY_BYTES, Order, Owner, PARKED, Patience, Payload, Region, WorkerWords};
+use crate::shm::{AWAKE, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords};
 use crate::sync::{Ordering, fence, fence_after_rmw};
 use crate::sys::futex;
-use crate::wire::{AnswerBuf, Refusal};
+use crate::wire::{AnswerBuf, Patience, Refusal};
 
 /// How long a worker that never parks searches before it looks at what else there is.
 const SPIN_ROUND: Duration = Duration::from_micros(50);
@@ -43,6 +43,8 @@ pub(crate) struct Worker<'a, H> {
     words: &'a WorkerWords,
     lock: WorkersLock,
     patience: Patience,
+    /// Tasks taken.
+    tasks: u64,
     /// Whether there was a task since the handler was last told that there is none.
     busy: bool,
     handler: H,
@@ -56,8 +58,15 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// # Safety
     /// The region's mapping must outlive the process' use of it, its lock must be initialised,
     /// and no other worker may live at this place.
-    pub(crate) unsafe fn new(region: &'a Region, place: u16, handler: H) -> Option<Self> {
+    pub(crate) unsafe fn new(
+        region: &'a Region,
+        place: u16,
+        patience: Patience,
+        handler: H,
+    ) -> Option<Self> {
         let words = region.workers().get(usize::from(place))?;
+        // Relaxed: a hint until this worker parks.
+        words.parked.store(AWAKE, Ordering::Relaxed);
         // SAFETY: passed on to the caller.
         let lock = unsafe { WorkersLock::attach(region) }.ok()?;
         Some(Self {
@@ -66,7 +75,8 @@ impl<'a, H: Handler> Worker<'a, H> {
             owner: Owner::worker(place)?,
             words,
             lock,
-            patience: region.patience(),
+            patience,
+            tasks: 0,
             busy: false,
             handler,
             task: Payload::new(),
@@ -87,13 +97,29 @@ impl<'a, H: Handler> Worker<'a, H> {
                 Err(LockLost) => break End::Broken,
             }
         };
+        if end == End::Ordered {
+            self.leave();
+        }
         (end, self.handler)
+    }
+
+    /// Takes leave of its colleagues: a submit that has seen this worker awake has woken nobody.
+    fn leave(&self) {
+        // SeqCst: pairs with the fence of that submit, as after a search.
+        fence(Ordering::SeqCst);
+        if ring::pending(self.region.ring()) {
+            ring::pass_on(self.region.workers(), futex::wake_one);
+        }
     }
 
     /// Runs one task that was claimed.
     fn serve(&mut self, Claimed { key, len }: Claimed) -> Result<(), End> {
         // `claim` took the index from here, so there is such a slot.
         let slot = self.region.slot(key.index()).ok_or(End::Broken)?;
+        self.tasks += 1;
+        // Relaxed, here and below: for those who watch, and for this process' own signal handler.
+        self.words.running.store(key.get(), Ordering::Relaxed);
+        self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
         match read {
@@ -125,6 +151,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             slot.words.waiter.store(0, Ordering::Relaxed);
             futex::wake_all(&slot.words.waiter);
         }
+        self.words.running.store(0, Ordering::Relaxed);
         self.away(H::tidy);
         self.busy = true;
         Ok(())
@@ -146,10 +173,15 @@ impl<'a, H: Handler> Worker<'a, H> {
             // Before the look at the ring: an order to drain that is seen afterwards may be younger
             // than a task that the look has missed.
             let order = self.order();
-            if order == Order::Stop {
-                return Ok(None);
+            match order {
+                Order::Stop => return Ok(None),
+                Order::Standby => {
+                    self.stand_by();
+                    continue;
+                }
+                Order::Serve | Order::Drain => {}
             }
-            if let Some(claimed) = self.claim()? {
+            if let Some(claimed) = self.claim(order)? {
                 return Ok(Some(claimed));
             }
             if order == Order::Drain {
@@ -183,27 +215,33 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Claims what waits, and wakes a colleague if there is more.
     #[inline]
-    fn claim(&mut self) -> Result<Option<Claimed>, LockLost> {
+    fn claim(&mut self, order: Order) -> Result<Option<Claimed>, LockLost> {
         let (region, owner, task) = (self.region, self.owner, &mut self.task);
         let ring = region.ring();
         if !ring::pending(ring) {
             return Ok(None);
         }
-        let workers = region.workers();
         let claim = self.lock.with(|| {
             faults::point("claim.locked");
             ring::claim(ring, |index| Some(region.slot(index)?.words), owner, task)
         })?;
         let Some(claimed) = claim else { return Ok(None) };
-        if workers.len() > 1 {
+        // One that drains has a successor.
+        if self.has_colleagues() || order == Order::Drain {
             // SeqCst, behind the compare-and-swap of the claim: pairs with the fence of a submit,
             // for a worker that has just searched (`ring::end_search`).
             fence_after_rmw();
             if ring::pending(ring) {
-                ring::pass_on(workers, futex::wake_one);
+                ring::pass_on(region.workers(), futex::wake_one);
             }
         }
         Ok(Some(claimed))
+    }
+
+    /// Whether other workers serve too. (Those of the extra places only while one replaces another.)
+    #[inline]
+    fn has_colleagues(&self) -> bool {
+        self.region.layout().sizes.workers > 1
     }
 
     /// Stays awake for a task for as long as it pays, unless enough others do.
@@ -236,7 +274,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                 found = search();
                 // The way back may take long: another thread has the interpreter. A submit that has
                 // seen us search has woken nobody.
-                if region.workers().len() > 1 {
+                if region.layout().sizes.workers > 1 {
                     // SeqCst: pairs with the fence of that submit.
                     fence(Ordering::SeqCst);
                     if ring::pending(region.ring()) {
@@ -251,12 +289,23 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     fn park(&mut self) {
         let (region, words) = (self.region, self.words);
-        let sleep = ring::prepare_to_park(words, || something_to_do(region, words));
+        let sleep = ring::prepare_to_park(words, PARKED, || something_to_do(region, words));
         if sleep == Sleep::Now {
             faults::point("serve.parked");
             self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, None));
             ring::rise(words);
             faults::point("serve.woken");
+        }
+    }
+
+    /// Sleeps until the order has changed: nobody wakes it for a task.
+    fn stand_by(&mut self) {
+        let words = self.words;
+        // Acquire: as in `order`.
+        let ordered = || Order::from_word(words.order.load(Ordering::Acquire)) != Order::Standby;
+        if ring::prepare_to_park(words, STANDBY, ordered) == Sleep::Now {
+            self.handler.while_detached(&mut || futex::wait(&words.parked, STANDBY, None));
+            ring::rise(words);
         }
     }
 }

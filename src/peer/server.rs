@@ -18,8 +18,8 @@ use crate::faults;
 use crate::shm::{LAYOUT_VERSION, Region};
 use crate::sys::{memory, process, socket};
 use crate::wire::{
-    FromServer, MAX_MESSAGE, PythonError, Setup, StartMethod, ToServer, decode_message,
-    encode_message,
+    BROKEN_STATUS, FromServer, MAX_MESSAGE, PythonError, Setup, StartMethod, ToServer,
+    decode_message, encode_message,
 };
 
 /// How long the host may take to make room in the control socket.
@@ -225,7 +225,7 @@ fn serve<R: Runtime>(
     let mut server = Server { station, setup, runtime, from_scratch, children: Vec::new() };
     match server.serve() {
         Ok(Role::Worker { place, incarnation }) => {
-            be_worker(server.station, server.runtime, place, incarnation)
+            be_worker(server.station, &server.setup, server.runtime, place, incarnation)
         }
         result => {
             server.end_children();
@@ -386,6 +386,7 @@ fn bury(child: &Child) -> FromServer {
         incarnation: child.incarnation,
         pid: child.pid.as_raw().cast_unsigned(),
         exit: process::reap(child.pid),
+        last_words: String::new(),
     }
 }
 
@@ -405,7 +406,7 @@ fn worker_from_scratch<R: Runtime>(
     let Some(setup) = hear_setup(setup.as_fd())? else { return Ok(()) };
     let mut runtime = runtime();
     match runtime.import(&setup) {
-        Ok(_) => be_worker(station, runtime, place, incarnation),
+        Ok(_) => be_worker(station, &setup, runtime, place, incarnation),
         Err(error) => station.tell(&FromServer::InitializeFailed {
             worker: place,
             incarnation,
@@ -415,8 +416,14 @@ fn worker_from_scratch<R: Runtime>(
 }
 
 /// The rest of a worker's life. Never returns: what the fork has copied must not run twice.
-fn be_worker<R: Runtime>(station: Station, runtime: R, place: u16, incarnation: u32) -> ! {
-    let life = AssertUnwindSafe(|| serve_tasks(station, runtime, place, incarnation));
+fn be_worker<R: Runtime>(
+    station: Station,
+    setup: &Setup,
+    runtime: R,
+    place: u16,
+    incarnation: u32,
+) -> ! {
+    let life = AssertUnwindSafe(|| serve_tasks(station, setup, runtime, place, incarnation));
     process::exit_now(match catch_unwind(life) {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
@@ -431,6 +438,7 @@ fn be_worker<R: Runtime>(station: Station, runtime: R, place: u16, incarnation: 
 /// Constructs the model, serves until there is a reason to stop, gives the exit status.
 fn serve_tasks<R: Runtime>(
     station: Station,
+    setup: &Setup,
     mut runtime: R,
     place: u16,
     incarnation: u32,
@@ -449,7 +457,7 @@ fn serve_tasks<R: Runtime>(
     let region = station.region;
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
-    let worker = unsafe { Worker::new(&region, place, model) }
+    let worker = unsafe { Worker::new(&region, place, setup.patience, model) }
         .ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
     faults::point("start.initialised");
     station.tell(&FromServer::Ready { worker: place, incarnation })?;
@@ -465,6 +473,12 @@ fn serve_tasks<R: Runtime>(
             // The supervisor's SIGKILL is on its way; nothing may be touched before it comes.
             std::thread::park();
         },
-        (End::Broken, _) => Err(PeerError::Segment { reason: "its lock or its slots are broken" }),
+        (End::Broken, _) => {
+            eprintln!(
+                "nearcall-worker (pid {}): the segment's lock or slots are broken",
+                process::own_pid()
+            );
+            Ok(BROKEN_STATUS)
+        }
     }
 }

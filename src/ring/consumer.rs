@@ -60,8 +60,8 @@ pub(crate) fn claim<'a>(
         if claimed.is_some() && len <= ENTRY_BYTES {
             copy_words(words.task.get(..len.div_ceil(8)).unwrap_or_default(), len, task);
         }
-        // Relaxed: read under the lock, or as a hint.
-        ring.head.store(head.wrapping_add(1), Ordering::Relaxed);
+        // Release: pairs with the Acquire in `Producer::has_room`: the entry may be overwritten.
+        ring.head.store(head.wrapping_add(1), Ordering::Release);
         if let Some(key) = claimed {
             return Some(Claimed { key, len });
         }

@@ -14,7 +14,7 @@ const SEARCHING: u32 = 1;
 /// What a worker that is about to sleep has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sleep {
-    /// Nothing to do: sleep until the word is no longer [`PARKED`].
+    /// Nothing to do: sleep until the word has changed.
     Now,
     /// Something came up in the last moment.
     No,
@@ -49,11 +49,16 @@ pub(crate) fn end_search(words: &WorkerWords) {
     words.searching.store(0, Ordering::Relaxed);
 }
 
-/// Announces that the worker sleeps, then asks `awake` for a last time whether it should not.
-pub(crate) fn prepare_to_park(words: &WorkerWords, awake: impl FnOnce() -> bool) -> Sleep {
-    words.parked.store(PARKED, Ordering::Relaxed);
-    // SeqCst: pairs with the fence in `wake_one`. Either that waker sees PARKED, or `awake` sees
-    // what it has published.
+/// Announces that the worker sleeps, as one that may be woken for a task ([`PARKED`]) or not
+/// (`STANDBY`), then asks `awake` for a last time whether it should not.
+pub(crate) fn prepare_to_park(
+    words: &WorkerWords,
+    asleep: u32,
+    awake: impl FnOnce() -> bool,
+) -> Sleep {
+    words.parked.store(asleep, Ordering::Relaxed);
+    // SeqCst: pairs with the fences in `wake_one` and `give_order`. Either that waker sees the word,
+    // or `awake` sees what it has published.
     fence(Ordering::SeqCst);
     if awake() {
         rise(words);
@@ -122,7 +127,7 @@ fn wake_a_sleeper(workers: &[WorkerWords], wake: impl FnOnce(&AtomicU32)) -> boo
         return false;
     }
     let is_parked = |words: &WorkerWords| words.parked.load(Ordering::Relaxed) == PARKED;
-    let all_slept = workers.iter().all(is_parked);
+    let all_slept = workers.iter().all(|words| words.parked.load(Ordering::Relaxed) != AWAKE);
     for words in workers.iter().filter(|words| is_parked(words)) {
         let parked = &words.parked;
         // Release: pairs with the Acquire in `rise`.
@@ -147,7 +152,7 @@ mod tests {
     }
 
     fn parks(words: &WorkerWords) {
-        assert_eq!(prepare_to_park(words, || false), Sleep::Now);
+        assert_eq!(prepare_to_park(words, PARKED, || false), Sleep::Now);
     }
 
     type Waker = fn(&[WorkerWords], &dyn Fn(&AtomicU32)) -> bool;
@@ -220,7 +225,7 @@ mod tests {
     fn a_worker_that_has_something_to_do_does_not_sleep() {
         let workers = workers(1);
         let words = &workers[0];
-        let sleep = prepare_to_park(words, || {
+        let sleep = prepare_to_park(words, PARKED, || {
             assert_eq!(words.parked.load(Ordering::Relaxed), PARKED, "announced before the look");
             true
         });

@@ -5,7 +5,7 @@
 //! lives may still write its slot.
 
 use crate::key::Generation;
-use crate::shm::{AWAKE, Order, Owner, Phase, SlotWords, State, WorkerWords};
+use crate::shm::{Order, Owner, Phase, STANDBY, SlotWords, State, WorkerWords};
 use crate::sync::Ordering;
 
 /// The generation of the task that `owner` has claimed, in this slot, and not published an outcome
@@ -54,6 +54,42 @@ pub(crate) fn cancel(slot: &SlotWords, generation: Generation) -> bool {
             .is_ok()
 }
 
+/// RUNNING → CONDEMNED: the owner publishes no outcome of this task, and claims nothing more; it is
+/// about to be killed. Gives the owner; `None` when no worker runs the task (any more).
+pub(crate) fn condemn(slot: &SlotWords, generation: Generation) -> Option<Owner> {
+    // Relaxed: believed only if the exchange below finds it unchanged.
+    let seen = slot.claim.load(Ordering::Relaxed);
+    let state = State::unpack(seen).filter(|state| state.generation == generation)?;
+    match state.phase {
+        Phase::Running => {
+            let condemned = State { phase: Phase::Condemned, ..state }.pack();
+            // AcqRel: pairs with the owner's exchange in `finish`: one of the two fails, so that the
+            // outcome is either published by a worker that lives on, or never.
+            slot.claim
+                .compare_exchange(seen, condemned, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+                .then_some(state.owner)
+        }
+        Phase::Condemned => Some(state.owner),
+        Phase::Done | Phase::Cancelled => None,
+    }
+}
+
+/// Makes a task that waits of one whose worker is dead and has published no outcome: any word of an
+/// earlier task stands for "waits". Its entry is pushed again, by the caller.
+///
+/// If the dead worker had not moved the head on, the old entry is good again too; the one that is
+/// come to second is stale then.
+pub(crate) fn requeue(slot: &SlotWords, generation: Generation) {
+    // Relaxed: nothing is read through it.
+    let seen = slot.claim.load(Ordering::Relaxed);
+    if State::unpack(seen).is_some_and(|state| state.generation == generation) {
+        // Release: pairs with the Acquire of the next claim. Nobody else writes the word: its owner
+        // is dead.
+        let _ = slot.claim.compare_exchange(seen, 0, Ordering::Release, Ordering::Relaxed);
+    }
+}
+
 /// Undoes what a broken worker has written over the words of a slot whose task has this
 /// generation: an outcome that cannot be, a claim of a task that was never given. What an honest
 /// worker writes at the same moment stays.
@@ -74,13 +110,16 @@ pub(crate) fn heal(slot: &SlotWords, generation: Generation) {
     }
 }
 
-/// Sets a dead worker's words to those of a worker that has not started.
+/// Sets a dead worker's words to those of a place without a worker: nobody to wake.
 pub(crate) fn clear_worker(words: &WorkerWords) {
     // Relaxed: the next worker of this place is forked after this.
     words.searching.store(0, Ordering::Relaxed);
     words.away.store(0, Ordering::Relaxed);
-    words.parked.store(AWAKE, Ordering::Relaxed);
+    words.parked.store(STANDBY, Ordering::Relaxed);
     words.order.store(Order::Serve as u32, Ordering::Relaxed);
+    words.interrupt.store(0, Ordering::Relaxed);
+    words.running.store(0, Ordering::Relaxed);
+    words.tasks.store(0, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -226,15 +265,64 @@ mod tests {
     }
 
     #[test]
-    fn a_cleared_worker_is_awake_and_serves() {
+    fn a_cleared_place_has_nobody_to_wake_and_its_next_worker_serves() {
         let workers: Box<[WorkerWords]> = zeroed(1);
         let words = &workers[0];
-        for word in [&words.searching, &words.parked, &words.order] {
+        for word in [&words.searching, &words.away, &words.parked, &words.order] {
+            word.store(1, Ordering::Relaxed);
+        }
+        for word in [&words.interrupt, &words.running, &words.tasks] {
             word.store(1, Ordering::Relaxed);
         }
         clear_worker(words);
-        for word in [&words.searching, &words.parked, &words.order] {
+        for word in [&words.searching, &words.away, &words.order] {
             assert_eq!(word.load(Ordering::Relaxed), 0);
+        }
+        assert_eq!(words.parked.load(Ordering::Relaxed), STANDBY);
+        for word in [&words.interrupt, &words.running, &words.tasks] {
+            assert_eq!(word.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn only_a_task_that_runs_is_condemned_and_then_it_is_never_finished() {
+        for stage in STAGES {
+            for is_fresh in [true, false] {
+                at(stage, is_fresh, |slot| {
+                    let before = words(slot);
+                    let runs = matches!(stage, Running | Condemned);
+                    let expected = runs.then(|| owner(5));
+                    assert_eq!(condemn(slot, generation(1)), None, "{stage:?}: of before");
+                    assert_eq!(words(slot), before);
+                    assert_eq!(condemn(slot, generation(2)), expected, "{stage:?} {is_fresh}");
+                    assert_eq!(words(slot) == before, stage != Running, "{stage:?} {is_fresh}");
+                    if runs {
+                        assert!(!finish(slot, key(2), owner(5)), "{stage:?}");
+                        assert_eq!(unpublished_of(slot, owner(5)), Some(generation(2)));
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn the_task_of_a_dead_worker_can_be_claimed_once_more_through_either_entry() {
+        for stage in [Running, Condemned, Finished] {
+            at(stage, true, |slot| {
+                requeue(slot, generation(1));
+                assert_eq!(unpublished_of(slot, owner(5)), Some(generation(2)), "{stage:?}");
+                requeue(slot, generation(2));
+                with_ring(|ring, slots| {
+                    let mut task = Payload::new();
+                    let mut producer = Producer::default();
+                    push(&mut producer, ring, slots, key(2));
+                    push(&mut producer, ring, slots, key(2));
+                    let claimed = claim(ring, |_| Some(slot), owner(1), &mut task);
+                    assert_eq!(claimed.unwrap().key, key(2), "{stage:?}");
+                    assert!(claim(ring, |_| Some(slot), owner(1), &mut task).is_none());
+                    assert!(finish(slot, key(2), owner(1)));
+                });
+            });
         }
     }
 }

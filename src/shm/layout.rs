@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::robust_mutex::MUTEX_BYTES;
 
 /// Goes up with every change of the layout or of what its words mean.
-pub(crate) const LAYOUT_VERSION: u32 = 2;
+pub(crate) const LAYOUT_VERSION: u32 = 3;
 
 /// "nearcall", little endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
@@ -32,6 +32,9 @@ pub(crate) const MAX_SLOT_BYTES: u32 = 1 << 24;
 pub(crate) const MIN_WORKERS: u32 = 1;
 pub(crate) const MAX_WORKERS: u32 = 1024;
 
+/// Places for workers that do not serve: a spare, and one that is to replace another.
+pub(crate) const EXTRA_PLACES: u32 = 2;
+
 const PAGE: u64 = 4096;
 
 /// What the segment is. Written once by the host, `magic` last; checked by each worker.
@@ -42,18 +45,11 @@ pub(crate) struct Header {
     pub(crate) layout_version: AtomicU32,
     pub(crate) slots: AtomicU32,
     pub(crate) slot_bytes: AtomicU32,
+    /// Workers that serve at a time. The worker table has [`EXTRA_PLACES`] more.
     pub(crate) workers: AtomicU32,
     /// Size of the whole segment in bytes.
     pub(crate) segment_bytes: AtomicU64,
-    /// How an idle worker waits ([`super::Patience`]): how long it spins, in nanoseconds.
-    pub(crate) spin_ns: AtomicU64,
-    /// How often it yields where spinning would take a CPU from somebody.
-    pub(crate) yields: AtomicU32,
-    /// How many workers may spin at the same time.
-    pub(crate) searchers: AtomicU32,
-    /// 1: it parks in the end; 0: it never does.
-    pub(crate) parks: AtomicU32,
-    _zero: [AtomicU32; 3],
+    _zero: [AtomicU64; 4],
 }
 
 /// What the host's threads tell the workers. On a line of its own: idle workers look at it again
@@ -81,20 +77,28 @@ pub(crate) struct ConsumerEnd {
 /// A worker's words. Two lines, by how often they change.
 #[repr(C, align(128))]
 pub(crate) struct WorkerWords {
-    /// A futex. [`super::PARKED`] while the worker sleeps or is about to; set back to
-    /// [`super::AWAKE`] by whoever wakes it. Changes rarely, so that a submit reads it from its
-    /// own cache.
+    /// A futex. [`super::PARKED`], or [`super::STANDBY`] for one that takes no tasks yet, while the
+    /// worker sleeps or is about to; set back to [`super::AWAKE`] by whoever wakes it. Changes
+    /// rarely, so that a submit reads it from its own cache.
     pub(crate) parked: AtomicU32,
     /// What the host wants of the worker ([`super::Order`]). Written by the supervisor.
     pub(crate) order: AtomicU32,
-    _zero: [AtomicU64; 7],
+    /// The key of the task that the worker is to interrupt, if it still runs that one; or 0.
+    /// Written by the supervisor.
+    pub(crate) interrupt: AtomicU64,
+    _zero: [AtomicU64; 6],
     /// 1 while the worker spins for a task: it will look at the ring once more before it parks,
     /// so nobody else has to be woken. Written at each task, hence on its own line.
     pub(crate) searching: AtomicU32,
     /// 1 while the worker does something of its own that may take long, without a task: it frees
     /// what a call has left, or collects garbage. It is not idle then.
     pub(crate) away: AtomicU32,
-    _zero3: [AtomicU64; 7],
+    /// The key of the task that the worker runs, or 0. For those who watch it: whose the task is,
+    /// its slot says.
+    pub(crate) running: AtomicU64,
+    /// Tasks that the worker has taken, this one included.
+    pub(crate) tasks: AtomicU64,
+    _zero2: [AtomicU64; 5],
 }
 
 /// An entry of the ring: a line that takes a task to the worker, a small one with all that it
@@ -145,10 +149,6 @@ const _: () = {
     assert!(offset_of!(Header, slot_bytes) == 16);
     assert!(offset_of!(Header, workers) == 20);
     assert!(offset_of!(Header, segment_bytes) == 24);
-    assert!(offset_of!(Header, spin_ns) == 32);
-    assert!(offset_of!(Header, yields) == 40);
-    assert!(offset_of!(Header, searchers) == 44);
-    assert!(offset_of!(Header, parks) == 48);
 
     assert!(size_of::<HostWords>() == 64 && align_of::<HostWords>() == 64);
     assert!(offset_of!(HostWords, crowded) == 0);
@@ -160,8 +160,11 @@ const _: () = {
     assert!(size_of::<WorkerWords>() == 128 && align_of::<WorkerWords>() == 128);
     assert!(offset_of!(WorkerWords, parked) == 0);
     assert!(offset_of!(WorkerWords, order) == 4);
+    assert!(offset_of!(WorkerWords, interrupt) == 8);
     assert!(offset_of!(WorkerWords, searching) == 64);
     assert!(offset_of!(WorkerWords, away) == 68);
+    assert!(offset_of!(WorkerWords, running) == 72);
+    assert!(offset_of!(WorkerWords, tasks) == 80);
 
     assert!(size_of::<EntryWords>() == 64 && align_of::<EntryWords>() == 64);
     assert!(offset_of!(EntryWords, entry) == 0);
@@ -195,6 +198,8 @@ pub(crate) struct Layout {
     pub(crate) host: u64,
     pub(crate) consumer_end: u64,
     pub(crate) workers: u64,
+    /// Rows of the worker table.
+    pub(crate) places: u32,
     pub(crate) ring: u64,
     /// Entries of the ring: a power of two, at least twice the slots and two more.
     pub(crate) ring_entries: u64,
@@ -221,10 +226,11 @@ impl Layout {
         let host = header + size_of::<Header>() as u64;
         let consumer_end = host + size_of::<HostWords>() as u64;
         let worker_table = align_up(consumer_end + size_of::<ConsumerEnd>() as u64, 128);
-        let ring = worker_table + workers as u64 * size_of::<WorkerWords>() as u64;
+        let places = workers as u64 + EXTRA_PLACES as u64;
+        let ring = worker_table + places * size_of::<WorkerWords>() as u64;
         let entry_bytes = size_of::<EntryWords>() as u64;
-        // No more than `slots + 1` entries are ever waiting (`ring::producer`); after a fault the
-        // supervisor may push each queued slot once more.
+        // No more than `slots + 1` entries wait (`ring::producer`); after deaths and faults the
+        // supervisor may push tasks once more.
         let ring_entries = (2 * slots as u64 + 2).next_power_of_two();
         let slot_words = align_up(ring + entry_bytes * ring_entries, PAGE);
         let bodies = align_up(slot_words + slots as u64 * size_of::<SlotWords>() as u64, PAGE);
@@ -235,6 +241,7 @@ impl Layout {
             host,
             consumer_end,
             workers: worker_table,
+            places: workers + EXTRA_PLACES,
             ring,
             ring_entries,
             slots: slot_words,
@@ -274,11 +281,11 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         };
     }
     fields!(Header:
-        magic layout_version slots slot_bytes workers segment_bytes spin_ns yields searchers parks
-        _zero);
+        magic layout_version slots slot_bytes workers segment_bytes _zero);
     fields!(HostWords: crowded _zero);
     fields!(ConsumerEnd: lock head _zero);
-    fields!(WorkerWords: parked order _zero searching away _zero3);
+    fields!(WorkerWords:
+        parked order interrupt _zero searching away running tasks _zero2);
     fields!(EntryWords: entry len _zero task);
     fields!(SlotWords: done waiter answer_len answer claim _zero task_len _zero2 task);
 
@@ -286,6 +293,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     row("Constants", &[LAYOUT_VERSION.into()], "LAYOUT_VERSION");
     row("Constants", &[INLINE_BYTES as u64], "INLINE_BYTES");
     row("Constants", &[ENTRY_BYTES as u64], "ENTRY_BYTES");
+    row("Constants", &[EXTRA_PLACES.into()], "EXTRA_PLACES");
     row("Limits", &[MIN_SLOTS.into(), MAX_SLOTS.into()], "slots");
     row("Limits", &[MIN_SLOT_BYTES.into(), MAX_SLOT_BYTES.into()], "slot_bytes");
     row("Limits", &[MIN_WORKERS.into(), MAX_WORKERS.into()], "workers");
@@ -293,7 +301,11 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         row("Example", &[l.header, size_of::<Header>() as u64], "header");
         row("Example", &[l.host, size_of::<HostWords>() as u64], "host");
         row("Example", &[l.consumer_end, size_of::<ConsumerEnd>() as u64], "consumer_end");
-        row("Example", &[l.workers, 2 * size_of::<WorkerWords>() as u64], "workers");
+        row(
+            "Example",
+            &[l.workers, u64::from(l.places) * size_of::<WorkerWords>() as u64],
+            "workers",
+        );
         row("Example", &[l.ring, size_of::<EntryWords>() as u64 * l.ring_entries], "ring");
         row("Example", &[l.slots, 64 * size_of::<SlotWords>() as u64], "slots");
         row("Example", &[l.bodies, 64 * 4096], "bodies");
@@ -322,7 +334,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     for phase in [Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned] {
         row("Phases", &[phase as u64], &format!("{phase:?}"));
     }
-    for order in [super::Order::Serve, super::Order::Drain, super::Order::Stop] {
+    for order in super::Order::ALL {
         row("Orders", &[order as u64], &format!("{order:?}"));
     }
     rows

@@ -5,8 +5,6 @@ mod region;
 mod segment;
 mod state;
 
-use std::time::Duration;
-
 #[doc(hidden)]
 pub use layout::layout_tables;
 pub(crate) use layout::{
@@ -21,20 +19,8 @@ pub(crate) use state::{Entry, Owner, Phase, Position, State};
 pub(crate) const AWAKE: u32 = 0;
 /// [`WorkerWords::parked`]: asleep, or about to be.
 pub(crate) const PARKED: u32 = 1;
-
-/// How somebody who has nothing to do waits until there is something: spins, yields, parks. The
-/// host decides, for its threads and for the workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Patience {
-    /// How long it spins; zero where nobody spins, the maximum for "until there is something".
-    pub(crate) spin: Duration,
-    /// How often it yields where spinning would take a CPU from somebody.
-    pub(crate) yields: u32,
-    /// How many workers may spin at the same time.
-    pub(crate) searchers: u32,
-    /// Whether it parks in the end.
-    pub(crate) parks: bool,
-}
+/// [`WorkerWords::parked`]: asleep as a worker that takes no tasks yet. Nobody wakes it for one.
+pub(crate) const STANDBY: u32 = 2;
 
 /// [`WorkerWords::order`]: what the host wants of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,15 +31,21 @@ pub(crate) enum Order {
     Drain = 1,
     /// End in order after the task at hand.
     Stop = 2,
+    /// Be ready, and take no tasks.
+    Standby = 3,
 }
 
 impl Order {
+    /// All there are.
+    pub(crate) const ALL: [Self; 4] = [Self::Serve, Self::Drain, Self::Stop, Self::Standby];
+
     /// Anything else than an order means "serve": only the host writes the word, and what a
     /// fellow worker scribbles there must not end this one.
     pub(crate) fn from_word(word: u32) -> Self {
         match word {
             1 => Self::Drain,
             2 => Self::Stop,
+            3 => Self::Standby,
             _ => Self::Serve,
         }
     }

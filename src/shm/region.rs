@@ -1,13 +1,13 @@
 //! From a mapping's address to its parts: the one place where shared bytes get types.
 
 use core::ptr::NonNull;
-use std::time::Duration;
+use std::io;
 
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::memory;
+use crate::sys::{memory, robust_mutex};
 use crate::wire::RawWriter;
 
-use super::Patience;
+use super::STANDBY;
 use super::layout::{
     ConsumerEnd, EntryWords, Header, HostWords, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes,
     SlotWords, WorkerWords,
@@ -93,8 +93,17 @@ impl Region {
         Ok(unsafe { Self::new(base, layout) })
     }
 
-    /// Writes the header, the magic number last. The rest of a fresh segment is zeros.
-    pub(crate) fn publish(&self, patience: Patience) {
+    /// Makes a fresh segment, which is zeros, one that workers can attach to.
+    pub(crate) fn publish(&self) {
+        for words in self.workers() {
+            // Relaxed: published with the header. A place has nobody to wake before it has a worker.
+            words.parked.store(STANDBY, Ordering::Relaxed);
+        }
+        self.publish_header();
+    }
+
+    /// Writes the header, the magic number last.
+    pub(crate) fn publish_header(&self) {
         let Sizes { slots, slot_bytes, workers } = self.layout.sizes;
         let header = self.header();
         // Relaxed: published by the Release store below.
@@ -103,34 +112,31 @@ impl Region {
         header.slot_bytes.store(slot_bytes, Ordering::Relaxed);
         header.workers.store(workers, Ordering::Relaxed);
         header.segment_bytes.store(self.layout.segment_bytes, Ordering::Relaxed);
-        let spin_ns = u64::try_from(patience.spin.as_nanos()).unwrap_or(u64::MAX);
-        header.spin_ns.store(spin_ns, Ordering::Relaxed);
-        header.yields.store(patience.yields, Ordering::Relaxed);
-        header.searchers.store(patience.searchers, Ordering::Relaxed);
-        header.parks.store(patience.parks.into(), Ordering::Relaxed);
         // Release: pairs with the Acquire in `attach`.
         header.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// Makes a free lock of the workers' lock.
+    ///
+    /// # Safety
+    /// Nobody may have the lock, wait for it, or come to want it while this runs.
+    ///
+    /// # Errors
+    /// What pthread said.
+    pub(crate) unsafe fn initialise_lock(&self) -> io::Result<()> {
+        for word in &self.consumer_end().lock {
+            // Relaxed: whoever uses the lock is started later.
+            word.store(0, Ordering::Relaxed);
+        }
+        // SAFETY: the lock's bytes are inside the mapping and aligned; the caller vouches that
+        // nobody uses them.
+        unsafe { robust_mutex::initialise(self.lock()) }
     }
 
     /// Puts all pages into this process' page tables.
     pub(crate) fn populate(&self) {
         // SAFETY: the invariants of the region; the host has reserved all pages.
         unsafe { memory::populate(self.base, self.layout.segment_bytes as usize) };
-    }
-
-    /// How an idle worker waits, as the host has published it.
-    pub(crate) fn patience(&self) -> Patience {
-        let header = self.header();
-        // Relaxed: written before the worker existed.
-        Patience {
-            spin: match header.spin_ns.load(Ordering::Relaxed) {
-                u64::MAX => Duration::MAX,
-                ns => Duration::from_nanos(ns),
-            },
-            yields: header.yields.load(Ordering::Relaxed),
-            searchers: header.searchers.load(Ordering::Relaxed),
-            parks: header.parks.load(Ordering::Relaxed) != 0,
-        }
     }
 
     #[inline]
@@ -187,12 +193,12 @@ impl Region {
         RingWords { entries, head: &self.consumer_end().head }
     }
 
-    /// The words of all workers.
+    /// The words of all workers: those that serve, and those that may be about to.
     #[inline]
     pub(crate) fn workers(&self) -> &[WorkerWords] {
         // SAFETY: `Layout` puts the table inside the segment.
         let at = unsafe { self.at(self.layout.workers) };
-        let at = NonNull::slice_from_raw_parts(at.cast(), self.layout.sizes.workers as usize);
+        let at = NonNull::slice_from_raw_parts(at.cast(), self.layout.places as usize);
         // SAFETY: that many entries are mapped there, 128-byte aligned by `Layout`, and they are
         // made of atomics only.
         unsafe { at.as_ref() }

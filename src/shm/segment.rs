@@ -7,10 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
-use super::Patience;
 use super::layout::{Layout, Sizes};
 use super::region::Region;
-use crate::sys::{memory, robust_mutex};
+use crate::sys::memory;
 
 /// All names of segments start like this, so that what a killed start left behind can be found.
 const NAME_PREFIX: &str = "nearcall-";
@@ -47,7 +46,7 @@ impl Segment {
     ///
     /// # Errors
     /// No room in shared memory, or what the system said.
-    pub(crate) fn create(sizes: Sizes, patience: Patience) -> Result<Self, SegmentError> {
+    pub(crate) fn create(sizes: Sizes) -> Result<Self, SegmentError> {
         let layout = Layout::new(sizes).ok_or_else(|| SegmentError::System {
             action: "lay out the segment",
             source: io::ErrorKind::InvalidInput.into(),
@@ -82,12 +81,12 @@ impl Segment {
         // methods, the only other door to the bytes, are not called.
         let region = unsafe { Region::new(base, layout) };
         region.populate();
-        // SAFETY: the lock's bytes are inside the mapping, aligned, zero, and nobody else has
-        // the segment yet.
-        unsafe { robust_mutex::initialise(region.lock()) }.map_err(|source| {
-            SegmentError::System { action: "initialise the workers' lock", source }
+        // SAFETY: nobody else has the segment yet.
+        unsafe { region.initialise_lock() }.map_err(|source| SegmentError::System {
+            action: "initialise the workers' lock",
+            source,
         })?;
-        region.publish(patience);
+        region.publish();
         Ok(Self { region, descriptor, _mapping: mapping })
     }
 

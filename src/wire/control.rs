@@ -1,5 +1,7 @@
 //! Messages between the host's supervisor and the fork server, one packet each.
 
+use std::time::Duration;
+
 use bincode::{Decode, Encode};
 
 use super::codec::{Malformed, from_slice, to_vec};
@@ -52,6 +54,38 @@ pub struct Setup {
     pub start_method: StartMethod,
     /// Whether garbage is collected when a worker has no task, instead of during calls.
     pub collect_between_calls: bool,
+    /// Whether a call that is past its deadline is interrupted before its worker is killed.
+    pub interrupts: bool,
+    /// How a worker without a task waits for one.
+    pub patience: Patience,
+    /// What a worker may use at most.
+    pub limits: Limits,
+}
+
+/// How somebody who has nothing to do waits until there is something: spins, yields, parks. The
+/// host decides, for its threads and for the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Patience {
+    /// How long it spins; zero where nobody spins, the maximum for "until there is something".
+    pub spin: Duration,
+    /// How often it yields where spinning would take a CPU from somebody.
+    pub yields: u32,
+    /// How many workers may spin at the same time.
+    pub searchers: u32,
+    /// Whether it parks in the end.
+    pub parks: bool,
+}
+
+/// What each worker may use at most; `None` leaves what the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Limits {
+    /// Bytes of private memory that it may write to (`RLIMIT_DATA`): heap and anonymous mappings,
+    /// not the segment.
+    pub memory: Option<u64>,
+    /// Open descriptors (`RLIMIT_NOFILE`).
+    pub descriptors: Option<u64>,
+    /// Seconds of CPU time in a worker's life (`RLIMIT_CPU`).
+    pub cpu_seconds: Option<u64>,
 }
 
 /// The threads of the fork server after the import.
@@ -71,6 +105,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// Killed with its fork server, which had ended.
+    WithServer,
     /// Nobody was left to ask.
     Unknown,
 }
@@ -83,6 +119,7 @@ impl std::fmt::Display for Exit {
                 Ok(signal) => write!(f, "signal {number} ({})", signal.as_str()),
                 Err(_) => write!(f, "signal {number}"),
             },
+            Self::WithServer => f.write_str("killed with its fork server, which had ended"),
             Self::Unknown => f.write_str("exit status unknown"),
         }
     }
@@ -160,8 +197,17 @@ pub(crate) enum FromServer {
         pid: u32,
         /// How it ended.
         exit: Exit,
+        /// The last that it wrote to its stderr, at most [`MAX_LAST_WORDS`] bytes.
+        last_words: String,
     },
 }
+
+/// The exit status of a worker that has found the segment broken: lock or slots say what no honest
+/// party writes.
+pub(crate) const BROKEN_STATUS: i32 = 86;
+
+/// How much of what a worker has written is kept for the case of its death, in bytes.
+pub(crate) const MAX_LAST_WORDS: usize = 4096;
 
 /// Encodes a message. `None` when it is larger than [`MAX_MESSAGE`].
 pub(crate) fn encode_message<T: Encode>(message: T) -> Option<Vec<u8>> {

@@ -21,11 +21,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use nearcall::peer::{
-    AnswerBuf, Handler, ModelSpec, Outcome, PythonError, Refusal, Runtime, Setup, Signature,
-    StartMethod, ThreadReport, Value,
+    AnswerBuf, Handler, Limits, ModelSpec, Outcome, Patience, PythonError, Refusal, Runtime, Setup,
+    Signature, StartMethod, ThreadReport, Value,
 };
 use pyo3::prelude::*;
 
@@ -140,6 +141,9 @@ fn case_of(module: &str, callable: &str) -> Case {
             executable: python_executable(),
             start_method: StartMethod::Auto,
             collect_between_calls: true,
+            interrupts: false,
+            patience: Patience { spin: Duration::ZERO, yields: 0, searchers: 0, parks: true },
+            limits: Limits::default(),
         },
     }
 }
