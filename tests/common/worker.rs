@@ -105,12 +105,6 @@ impl Handler for Model {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(self.calls)])
             }
-            // Computes for so many milliseconds of CPU time.
-            ("compute", Some(Value::Int(ms))) => {
-                let end = cpu_time() + Duration::from_millis(ms.unsigned_abs());
-                while cpu_time() < end {}
-                Value::Int(std::process::id().into())
-            }
             // A variable of the environment, or None.
             ("environment", Some(Value::Str(name))) => {
                 std::env::var(name).map_or(Value::None, Value::Str)
@@ -155,14 +149,6 @@ impl Handler for Model {
             }
         }
     }
-}
-
-/// CPU time of this thread.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one timespec, to a place of its own.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn die(how: i64) -> ! {
