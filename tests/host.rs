@@ -214,7 +214,22 @@ fn after_a_pause_of_the_host_a_task_gets_a_moment_to_end_although_its_deadline_h
                     state => Err(format!("{state:?}")),
                 });
                 nix::unistd::write(&told, &engine.worker_pids()[0].to_ne_bytes()).unwrap();
-                let answered = engine.wait(ticket, PATIENCE).is_ok();
+                let answered = thread::scope(|scope| {
+                    let over = AtomicBool::new(false);
+                    let over = &over;
+                    // A byte for each sign of life of the supervisor.
+                    scope.spawn(|| {
+                        while !over.load(Ordering::Relaxed) {
+                            if engine.health().unwrap().supervisor_responds {
+                                nix::unistd::write(&told, &[1]).unwrap();
+                            }
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                    });
+                    let answered = engine.wait(ticket, PATIENCE).is_ok();
+                    over.store(true, Ordering::Relaxed);
+                    answered
+                });
                 drop(engine);
                 // SAFETY: `_exit` has no preconditions.
                 unsafe { libc::_exit(i32::from(!answered)) }
@@ -226,9 +241,14 @@ fn after_a_pause_of_the_host_a_task_gets_a_moment_to_end_although_its_deadline_h
                 signal(host, Signal::SIGSTOP);
                 // Longer than the deadline, and than the supervisor can be late by itself.
                 thread::sleep(Duration::from_millis(1500));
+                // What was written before, at least a byte.
+                nix::unistd::read(&stopped, &mut [0; 1 << 16]).unwrap();
                 signal(host, Signal::SIGCONT);
-                // The supervisor comes to its senses before the worker does.
-                thread::sleep(Duration::from_millis(30));
+                // The supervisor comes to its senses before the worker does. (The first sign of life
+                // may be of before the pause, and was only told after it.)
+                for _ in 0..2 {
+                    nix::unistd::read(&stopped, &mut [0]).unwrap();
+                }
                 signal(u32::from_ne_bytes(worker), Signal::SIGCONT);
                 assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
             }
