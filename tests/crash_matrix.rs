@@ -16,10 +16,13 @@ mod common;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use common::crash::{AT_ONCE, Fate, Told, Watch, Way, all_at_once, each_alone};
+use common::crash::{
+    AT_ONCE, Numbered, Told, Watch, Way, all_at_once, death, deaths, each_alone, serves, submit,
+    until_whole_without,
+};
 use common::{Bench, PATIENCE, process_state, signal, wait_until};
-use nearcall::error::{RetrieveError, StartError, SubmitError, TaskError, WaitError};
-use nearcall::{Answer, Builder, Engine, Exit, Key, Signature, Task};
+use nearcall::error::{StartError, WaitError};
+use nearcall::{Builder, Engine, Exit, Signature};
 use nix::sys::signal::Signal;
 
 const SLOTS: usize = 8;
@@ -72,46 +75,19 @@ impl Case {
         told.arm(builder.workers(self.workers).slots(SLOTS), &fault)
     }
 
-    /// As many tasks as the case wants at a time, each with a number of its own.
-    fn submit(&self, engine: &Engine, numbers: &mut i64) -> Vec<(Key, i64)> {
-        let mut tasks = Vec::new();
-        while self.ring == Ring::Full || tasks.len() < self.workers {
-            match engine.submit(&Task::new().int(*numbers)) {
-                Ok(ticket) => tasks.push((ticket.into_key(), *numbers)),
-                Err(SubmitError::Full { .. }) => break,
-                Err(error) => panic!("{error}"),
-            }
-            *numbers += 1;
-        }
-        tasks
+    /// As many tasks as the case wants at a time.
+    fn submit(&self, engine: &Engine, numbers: &mut i64) -> Vec<Numbered> {
+        submit(engine, numbers, if self.ring == Ring::Full { SLOTS } else { self.workers })
     }
 }
 
-/// How a task died; `None` if its answer is the right one.
-fn death(outcome: Result<Answer, WaitError>, number: i64) -> Option<(u32, Exit)> {
-    match outcome {
-        Ok(answer) => {
-            assert_eq!(answer.int(0), Ok(number), "the answer to another task");
-            None
-        }
-        Err(WaitError::Retrieve(RetrieveError::Task(TaskError::Died { pid, exit, .. }))) => {
-            Some((pid, exit))
-        }
-        Err(error) => panic!("task {number}: {error}"),
-    }
-}
-
-fn deaths(engine: &Engine, tasks: &[(Key, i64)]) -> Vec<(u32, Exit)> {
-    tasks.iter().filter_map(|(key, n)| death(engine.wait(*key, PATIENCE), *n)).collect()
-}
-
-/// The same, where a worker that stops keeps its task, or its colleagues from nothing, until it is
+/// How tasks died, where a worker that stops keeps its task, or its colleagues from nothing, until it is
 /// killed: which happens here, once the others have done all that they can.
 fn deaths_by_our_hand(
     engine: &Engine,
     told: &Told,
     has: Has,
-    tasks: &[(Key, i64)],
+    tasks: &[Numbered],
 ) -> Vec<(u32, Exit)> {
     let (mut left, mut deaths, mut killed) = (tasks.to_vec(), Vec::new(), false);
     wait_until("over", || {
@@ -134,14 +110,6 @@ fn deaths_by_our_hand(
     deaths
 }
 
-fn until_whole_without(engine: &Engine, dead: u32) {
-    wait_until("whole again", || {
-        let pids = engine.worker_pids();
-        let whole = pids.len() == engine.workers() && !pids.contains(&dead);
-        if whole { Ok(()) } else { Err(format!("{pids:?}, {dead} is dead")) }
-    });
-}
-
 /// Waits until all workers sleep, so that the next task wakes the first of them.
 fn until_asleep(engine: &Engine) {
     wait_until("asleep", || {
@@ -151,28 +119,22 @@ fn until_asleep(engine: &Engine) {
     });
 }
 
-fn serves(engine: &Engine, case: &Case, numbers: &mut i64) {
-    for ring in [Ring::Full, Ring::Empty] {
-        let tasks = Case { ring, ..*case }.submit(engine, numbers);
-        assert_eq!(deaths(engine, &tasks), []);
-    }
-    assert_eq!(engine.in_use(), 0);
-}
-
 /// One case. Tells how long it took from the worker's fate to the end of all tasks.
 fn meet_fate(bench: &Bench, watch: &Watch, case: &Case, has: Has) -> Duration {
     let told = Told::new();
     let engine = watch.over(case.builder(bench, &told, 1).start().unwrap());
     let stops = case.way == Way::Stop;
+    let by_our_hand = stops && matches!(has, Has::Task | Has::Chore);
     let mut numbers = 0;
     // The audits, which find one that is stopped, look only while there is a task or an answer.
-    let kept = if stops { Case { ring: Ring::Empty, workers: 1, ..*case }.submit(&engine, &mut numbers) } else { Vec::new() };
+    let kept = submit(&engine, &mut numbers, usize::from(stops && !by_our_hand));
     let mut died = Vec::new();
     let (fate, settled) = loop {
         let tasks = case.submit(&engine, &mut numbers);
-        died.extend(match has {
-            Has::Task | Has::Chore if stops => deaths_by_our_hand(&engine, &told, has, &tasks),
-            _ => deaths(&engine, &tasks),
+        died.extend(if by_our_hand {
+            deaths_by_our_hand(&engine, &told, has, &tasks)
+        } else {
+            deaths(&engine, &tasks)
         });
         let now = SystemTime::now();
         until_asleep(&engine);
@@ -187,7 +149,7 @@ fn meet_fate(bench: &Bench, watch: &Watch, case: &Case, has: Has) -> Duration {
     died.extend(deaths(&engine, &kept));
     let expected = case.way.exit().filter(|_| matches!(has, Has::Task | Has::TaskAndLock));
     assert_eq!(died, expected.map(|exit| (fate.pid, exit)).as_slice());
-    serves(&engine, case, &mut numbers);
+    serves(&engine, &mut numbers);
     assert_eq!(told.all(), [fate], "one worker only");
     settled
 }
@@ -201,7 +163,9 @@ fn matrix(point: &'static str, has: Has) {
     });
     let mut settled = settled.into_inner().unwrap();
     settled.sort_by_key(|(after, _)| *after);
-    for (a, c) in &settled { eprintln!("{a:?} {c:?}"); }
+    for (a, c) in &settled {
+        eprintln!("{a:?} {c:?}");
+    }
     all_at_once(&cases(point, &[Way::Stop]), |bench, watch, case| {
         meet_fate(bench, watch, case, has);
     });
@@ -293,4 +257,78 @@ fn one_that_ends_before_it_sleeps_takes_no_task_with_it() {
 #[test]
 fn one_that_ends_when_it_was_woken_leaves_the_task_to_the_others() {
     matrix("serve.woken", Has::Nothing);
+}
+
+/// A start that must fail, or, if the worker lives on, must not.
+fn start_and_meet_fate(bench: &Bench, watch: &Watch, case: &Case) {
+    let told = Told::new();
+    let builder = case.builder(bench, &told, 1);
+    let started = match case.way {
+        Way::Stop => builder.start_deadline(Duration::from_secs(1)).start(),
+        _ => builder.start(),
+    };
+    let fate = told.wait();
+    match (started, case.way.exit()) {
+        (Ok(engine), None) => serves(&watch.over(engine), &mut 0),
+        (Err(StartError::TimedOut { .. }), _) if case.way == Way::Stop => {}
+        (Err(StartError::Died { pid, exit, .. }), Some(expected)) => {
+            assert_eq!((pid, exit), (fate.pid, expected));
+        }
+        (started, _) => panic!("{started:?}"),
+    }
+}
+
+/// The first worker of a place is killed, and the one that is to replace it meets its fate.
+fn replace_and_meet_fate(bench: &Bench, watch: &Watch, case: &Case) {
+    let told = Told::new();
+    let builder = case.builder(bench, &told, 2);
+    // One that stops is given up when a start would be.
+    let patience = if case.way == Way::Stop { Duration::from_secs(1) } else { PATIENCE };
+    let engine = watch.over(builder.start_deadline(patience).start().unwrap());
+    let mut numbers = 0;
+    let limit = if case.ring == Ring::Full { SLOTS } else { 0 };
+    let tasks = submit(&engine, &mut numbers, limit);
+    let first = engine.worker_pids()[0];
+    signal(first, Signal::SIGKILL);
+    let fate = told.wait();
+    until_whole_without(&engine, if case.way == Way::Thread { first } else { fate.pid });
+    let died = deaths(&engine, &tasks);
+    assert!(died.is_empty() || died == [(first, Exit::Signal(9))], "{died:?}");
+    serves(&engine, &mut numbers);
+}
+
+#[test]
+fn one_that_ends_at_the_start_fails_it_and_later_is_replaced_by_the_next() {
+    for point in ["start.forked", "start.populated", "start.initialised"] {
+        let without_tasks = |case: &Case| case.ring == Ring::Empty;
+        let first = cases(point, &AT_ONCE).into_iter().filter(without_tasks);
+        each_alone(first, start_and_meet_fate);
+        each_alone(cases(point, &AT_ONCE), replace_and_meet_fate);
+        let stop = cases(point, &[Way::Stop]);
+        all_at_once(&stop, replace_and_meet_fate);
+        let first: Vec<Case> = stop.into_iter().filter(without_tasks).collect();
+        all_at_once(&first, start_and_meet_fate);
+    }
+}
+
+/// A shutdown; place 0's worker meets its fate in it.
+fn shut_down_and_meet_fate(bench: &Bench, watch: &Watch, case: &Case) {
+    let told = Told::new();
+    let engine = watch.over(case.builder(bench, &told, 1).start().unwrap());
+    let limit = if case.ring == Ring::Full { SLOTS } else { 0 };
+    let tasks = submit(&engine, &mut 0, limit);
+    let stops = case.way == Way::Stop;
+    let report = engine.shutdown(if stops { Duration::from_secs(1) } else { PATIENCE });
+    assert!(told.first().is_some(), "it did not come to the point");
+    // One that is stopped is killed by the audits, or at the deadline.
+    assert!(stops || report.drained && report.killed == 0, "{report:?}");
+    assert_eq!(deaths(&engine, &tasks), []);
+}
+
+#[test]
+fn one_that_ends_while_it_finalises_takes_no_task_with_it_and_keeps_no_shutdown() {
+    for point in ["end.finalize", "model.finalizing"] {
+        each_alone(cases(point, &AT_ONCE), shut_down_and_meet_fate);
+        all_at_once(&cases(point, &[Way::Stop]), shut_down_and_meet_fate);
+    }
 }

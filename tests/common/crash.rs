@@ -15,9 +15,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nearcall::{Builder, Engine, Exit};
+use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::{Answer, Builder, Engine, Exit, Key, Task};
 
-use super::{Bench, leak_free, numbers_in, process_state, wait_until};
+use super::{Bench, PATIENCE, leak_free, numbers_in, process_state, wait_until};
 
 /// What happens to a process at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,11 @@ impl Told {
     }
 
     pub(crate) fn arm(&self, builder: Builder, faults: &str) -> Builder {
-        builder.env("NEARCALL_FAULTS", faults).env("NEARCALL_FAULTS_TOLD", &self.path)
+        builder
+            .env("NEARCALL_FAULTS", faults)
+            .env("NEARCALL_FAULTS_TOLD", &self.path)
+            // A panic that looks up its names takes 100 ms.
+            .env("RUST_BACKTRACE", "0")
     }
 
     pub(crate) fn all(&self) -> Vec<Fate> {
@@ -167,8 +172,7 @@ fn dump_engine(engine: &Weak<Engine>) {
     let Some(engine) = engine.upgrade() else { return };
     let (done, over) = sync_channel::<()>(0);
     thread::spawn(move || {
-        let pids = engine.worker_pids();
-        let _ = writeln!(std::io::stderr(), "workers {pids:?}\n{engine:?}");
+        let _ = writeln!(std::io::stderr(), "{engine:?}\n{:#?}", engine.health());
         // Never dropped here: that would end it.
         std::mem::forget(engine);
         drop(done);
@@ -215,7 +219,11 @@ pub(crate) fn all_at_once<C: fmt::Debug + Sync>(
         let failed: Vec<String> = thread::scope(|scope| {
             let start = |case| scope.spawn(move || watched(bench, case, |w| run(bench, w, case)));
             let running: Vec<_> = cases.iter().map(start).collect();
-            cases.iter().zip(running).filter_map(|(case, run)| complaint(case, run.join())).collect()
+            cases
+                .iter()
+                .zip(running)
+                .filter_map(|(case, run)| complaint(case, run.join()))
+                .collect()
         });
         assert!(failed.is_empty(), "{}", failed.concat());
     });
@@ -226,4 +234,56 @@ fn complaint(case: &impl fmt::Debug, result: thread::Result<()>) -> Option<Strin
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
     Some(format!("\n{case:?}: {text}"))
+}
+
+/// The key of a task, and its number: what its answer must be.
+pub(crate) type Numbered = (Key, i64);
+
+/// Submits so many tasks, or as many as there is room for, each with a number of its own.
+pub(crate) fn submit(engine: &Engine, numbers: &mut i64, limit: usize) -> Vec<Numbered> {
+    let mut tasks = Vec::new();
+    while tasks.len() < limit {
+        match engine.submit(&Task::new().int(*numbers)) {
+            Ok(ticket) => tasks.push((ticket.into_key(), *numbers)),
+            Err(SubmitError::Full { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+        *numbers += 1;
+    }
+    tasks
+}
+
+/// How a task died; `None` if its answer is the right one.
+pub(crate) fn death(outcome: Result<Answer, WaitError>, number: i64) -> Option<(u32, Exit)> {
+    match outcome {
+        Ok(answer) => {
+            assert_eq!(answer.int(0), Ok(number), "the answer to another task");
+            None
+        }
+        Err(WaitError::Retrieve(RetrieveError::Task(TaskError::Died { pid, exit, .. }))) => {
+            Some((pid, exit))
+        }
+        Err(error) => panic!("task {number}: {error}"),
+    }
+}
+
+pub(crate) fn deaths(engine: &Engine, tasks: &[Numbered]) -> Vec<(u32, Exit)> {
+    tasks.iter().filter_map(|(key, n)| death(engine.wait(*key, PATIENCE), *n)).collect()
+}
+
+pub(crate) fn until_whole_without(engine: &Engine, dead: u32) {
+    wait_until("whole again", || {
+        let pids = engine.worker_pids();
+        let whole = pids.len() == engine.workers() && !pids.contains(&dead);
+        if whole { Ok(()) } else { Err(format!("{pids:?}, {dead} is dead")) }
+    });
+}
+
+/// The engine answers, as many tasks at a time as it takes and one by one, and nothing is left.
+pub(crate) fn serves(engine: &Engine, numbers: &mut i64) {
+    for limit in [usize::MAX, 1] {
+        let tasks = submit(engine, numbers, limit);
+        assert_eq!(deaths(engine, &tasks), []);
+    }
+    assert_eq!(engine.in_use(), 0);
 }

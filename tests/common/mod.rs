@@ -41,6 +41,16 @@ impl Bench {
             .start_deadline(PATIENCE)
     }
 
+    /// The bench of the test that has started this process with [`Bench::mark_host`].
+    pub(crate) fn of_parent() -> Self {
+        Self { mark: std::env::var(MARK).unwrap() }
+    }
+
+    /// Marks a host that a test starts; the processes of its engines have the mark from it.
+    pub(crate) fn mark_host(&self, host: &mut process::Command) {
+        host.env(MARK, &self.mark);
+    }
+
     /// Marks the processes of an engine that another builder starts.
     pub(crate) fn mark(&self, builder: Builder) -> Builder {
         builder.env(MARK, &self.mark)
