@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::error::{RetrieveError, StartError, SubmitError, TaskError, WaitError};
 use nearcall::{Answer, Builder, Engine, Exit, Key, Task};
 
 use super::{Bench, PATIENCE, leak_free, numbers_in, process_state, wait_until};
@@ -57,6 +57,39 @@ impl Way {
             Self::Thread => return None,
         })
     }
+}
+
+/// How long a start may take, at the first attempt and at the second. Where something stops, it is
+/// given up when a start would be, so that the first is short: too short when the machine is busy.
+fn start_deadlines(way: Way) -> &'static [Duration] {
+    const SHORT_AND_LONG: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(8)];
+    const LONG: [Duration; 1] = [PATIENCE];
+    if way == Way::Stop { &SHORT_AND_LONG } else { &LONG }
+}
+
+/// Starts an engine whose builder is made for what is told.
+pub(crate) fn start(way: Way, builder: impl Fn(&Told) -> Builder) -> (Told, Engine) {
+    let attempt = |deadline: &Duration| {
+        let told = Told::new();
+        match builder(&told).start_deadline(*deadline).start() {
+            Err(StartError::TimedOut { .. }) => None,
+            started => Some((told, started.unwrap())),
+        }
+    };
+    start_deadlines(way).iter().find_map(attempt).unwrap()
+}
+
+/// Starts an engine of which some process meets its fate in the start.
+pub(crate) fn start_with_fate(
+    way: Way,
+    builder: impl Fn(&Told) -> Builder,
+) -> (Fate, Result<Engine, StartError>) {
+    let attempt = |deadline: &Duration| {
+        let told = Told::new();
+        let started = builder(&told).start_deadline(*deadline).start();
+        told.first().map(|fate| (fate, started))
+    };
+    start_deadlines(way).iter().find_map(attempt).unwrap()
 }
 
 /// The last words of the processes with faults, in a file.
