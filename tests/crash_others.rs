@@ -69,7 +69,9 @@ fn replace_and_meet_fate(bench: &Bench, watch: &Watch, case: &Case, count: usize
     died.sort_unstable_by_key(|(pid, _)| *pid);
     died.dedup_by_key(|(pid, _)| *pid);
     for (pid, exit) in &died {
-        let by_us = *pid == before[0] && *exit == Exit::Signal(9);
+        // How it ended, a server that stops does not tell.
+        let told = *exit == Exit::Signal(9) || case.way == Way::Stop && *exit == Exit::Unknown;
+        let by_us = *pid == before[0] && told;
         assert!(
             by_us || !survives && *exit == Exit::WithServer,
             "{died:?}, we killed {}",
