@@ -214,9 +214,8 @@ fn after_a_pause_of_the_host_a_task_gets_a_moment_to_end_although_its_deadline_h
                     state => Err(format!("{state:?}")),
                 });
                 nix::unistd::write(&told, &engine.worker_pids()[0].to_ne_bytes()).unwrap();
+                let over = AtomicBool::new(false);
                 let answered = thread::scope(|scope| {
-                    let over = AtomicBool::new(false);
-                    let over = &over;
                     // A byte for each sign of life of the supervisor.
                     scope.spawn(|| {
                         while !over.load(Ordering::Relaxed) {
