@@ -3,6 +3,7 @@
 pub(crate) mod cpus;
 pub(crate) mod futex;
 pub(crate) mod memory;
+pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod robust_mutex;
 pub(crate) mod socket;

@@ -98,9 +98,7 @@ pub(crate) fn prepare(command: &mut Command, descriptors: &[BorrowedFd<'_>]) {
         nix::unistd::setsid()?;
         let none = nix::sys::signal::SigSet::empty();
         none.thread_set_mask()?;
-        // SAFETY: descriptor 2 stays open for as long as the process does.
-        let stderr = unsafe { BorrowedFd::borrow_raw(2) };
-        nix::unistd::dup2_stdout(stderr)?;
+        nix::unistd::dup2_stdout(super::pipe::stderr())?;
         for number in &numbers {
             // SAFETY: the parent holds it open until the child has been started.
             let descriptor = unsafe { BorrowedFd::borrow_raw(*number) };
