@@ -8,6 +8,7 @@
 //! version, which the host checks.
 
 mod last_words;
+mod rights;
 mod serve;
 mod server;
 

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::last_words::Words;
+use super::rights;
 use super::serve::{End, Worker};
 use super::{Handler, Runtime};
 use crate::error::PeerError;
@@ -205,6 +206,7 @@ fn serve<R: Runtime>(
     segment: &str,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
+    rights::keep_only(&[control, segment])?;
     process::set_signals();
     let station = Station::open(control, segment)?;
     let system = |action| move |source| PeerError::System { action, source };
@@ -442,16 +444,18 @@ fn worker_from_scratch<R: Runtime>(
     incarnation: &str,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
+    rights::keep_only(&[control, segment, setup])?;
     process::set_signals();
     let not_a_number = PeerError::Control { reason: "a place that is no number" };
     let (Ok(place), Ok(incarnation)) = (place.parse(), incarnation.parse()) else {
         return Err(not_a_number);
     };
     let station = Station::open(control, segment)?;
-    let setup = inherited(setup)?;
-    let Some(setup) = hear_setup(setup.as_fd())? else { return Ok(()) };
+    let heard = hear_setup(inherited(setup)?.as_fd())?;
+    let Some(setup) = heard else { return Ok(()) };
     let mut runtime = runtime();
-    match runtime.import(&setup) {
+    let imported = rights::limit(&setup.limits).and_then(|()| runtime.import(&setup));
+    match imported {
         Ok(_) => be_worker(station, &setup, runtime, place, incarnation),
         Err(error) => station.tell(&FromServer::InitializeFailed {
             worker: place,
@@ -492,7 +496,8 @@ fn serve_tasks<R: Runtime>(
     faults::arm(incarnation);
     faults::point("start.forked");
     station.region.populate();
-    let model = match runtime.instantiate() {
+    // Again in a worker from scratch, where nothing changes by it.
+    let model = match rights::limit(&setup.limits).and_then(|()| runtime.instantiate()) {
         Ok(model) => model,
         Err(error) => {
             let error = fitting(error);
