@@ -2,6 +2,7 @@
 //! that do what a test needs. The model's name chooses one: `test:echo`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's worker may die of anything")]
+#![allow(clippy::zombie_processes, reason = "and leave anything behind")]
 
 use std::io::Write;
 use std::process::{Command, ExitCode};
