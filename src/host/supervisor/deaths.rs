@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::overdue::OVERDUE;
 use super::places::{Life, Worker};
 use super::versions::Stage;
 use super::{Ending, Supervisor};
@@ -37,7 +38,7 @@ impl Supervisor {
             self.shared.deaths.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(pid, worker = index, %exit, killed_for = worker.killed_for, "a worker has ended");
         }
-        let blameless = in_order || worker.killed_for.is_some() || exit == Exit::WithServer;
+        let blameless = in_order || worker.killed_for == Some(OVERDUE) || exit == Exit::WithServer;
         self.vacate_seat(index, &worker, blameless, now);
         let report = DeathReport {
             out_of_memory: match worker.killed_for {

@@ -352,7 +352,7 @@ impl Supervisor {
         for index in 0..self.places.len() {
             self.tend_worker(index, now);
         }
-        self.rebuild(now);
+        self.rebuild();
         self.staff(now);
         if now >= self.no_judging_before {
             self.core.end_overdue(now);
