@@ -42,8 +42,8 @@ pub(super) struct Audit {
 /// A task without an outcome that no worker runs.
 #[derive(Clone, Copy)]
 enum Open {
-    /// It waits, or its entry is to be skipped. Where the head was when this was first seen.
-    Waits { since: Position },
+    /// It waits, or is to be skipped: when the head is here, its entry was passed.
+    Waits { until: Position },
     /// It is claimed, but by nobody who says so. How many looks have seen this before.
     Unowned { looks: u32 },
 }
@@ -99,7 +99,7 @@ impl Supervisor {
         }
         self.audit.ticks = self.audit.ticks.wrapping_add(1);
         let is_empty = head == core.tail();
-        if (is_empty || self.audit.ticks.is_multiple_of(LOSS_TICKS)) && self.has_lost_tasks(head) {
+        if (is_empty || self.audit.ticks.is_multiple_of(LOSS_TICKS)) && self.has_lost_tasks() {
             return self.condemn_all();
         }
         let ticks = self.audit.ticks_without_progress;
@@ -222,14 +222,18 @@ impl Supervisor {
     /// Whether something stands in the segment that honest parties do not leave there: tasks that wait
     /// and have no entry in the ring any more, tasks that are claimed and that nobody runs, a head that
     /// is where it cannot be.
-    fn has_lost_tasks(&mut self, head: Position) -> bool {
+    fn has_lost_tasks(&mut self) -> bool {
         let core = self.core.clone();
         let region = core.segment.region();
         let entries = region.layout().ring_entries;
-        // Read after the head.
         let tail = core.tail();
+        // Acquire: pairs with the Release in `claim`: the claims that came before it are seen below.
+        let head = region.ring().head.load(Ordering::Acquire);
+        // Between the two looks at the tail any number of tasks may have come and gone.
+        let next_tail = core.tail();
+        let is_ahead = |of: Position| (head.wrapping_sub(of) as i64) >= 0;
+        let mut lost = !is_ahead(tail.wrapping_sub(entries)) || is_ahead(next_tail.wrapping_add(1));
         let before = std::mem::take(&mut self.audit.open);
-        let mut lost = tail.wrapping_sub(head) > entries;
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };
             let Some(key) = core.book.accepted_at(index).filter(|key| core.is_held(*key)) else {
@@ -238,22 +242,25 @@ impl Supervisor {
             // Relaxed: believed only at a later look.
             let claim = State::unpack(slot.words.claim.load(Ordering::Relaxed));
             let claim = claim.filter(|claim| Some(claim.generation) == key.generation());
+            let before = before.get(&key);
             let now = match claim {
                 // Its entry is to be reached yet.
-                None | Some(State { phase: Phase::Cancelled, .. }) => Open::Waits { since: head },
+                None | Some(State { phase: Phase::Cancelled, .. }) => match before {
+                    Some(&Open::Waits { until }) => {
+                        lost |= is_ahead(until);
+                        Open::Waits { until }
+                    }
+                    // The entry was pushed before this.
+                    _ => Open::Waits { until: core.tail() },
+                },
                 Some(claim) if self.runs(claim.owner, key) => continue,
-                Some(_) => Open::Unowned { looks: 0 },
-            };
-            let now = match (before.get(&key), now) {
-                (Some(&Open::Waits { since }), Open::Waits { .. }) => {
-                    lost |= head == tail || head.wrapping_sub(since) >= entries;
-                    Open::Waits { since }
-                }
-                (Some(&Open::Unowned { looks }), Open::Unowned { .. }) => {
-                    lost |= looks >= UNOWNED_LOOKS;
-                    Open::Unowned { looks: looks + 1 }
-                }
-                (_, now) => now,
+                Some(_) => match before {
+                    Some(&Open::Unowned { looks }) => {
+                        lost |= looks >= UNOWNED_LOOKS;
+                        Open::Unowned { looks: looks + 1 }
+                    }
+                    _ => Open::Unowned { looks: 0 },
+                },
             };
             self.audit.open.insert(key, now);
         }
@@ -261,6 +268,11 @@ impl Supervisor {
             self.audit.open.clear();
         }
         lost
+    }
+
+    /// A task has a new entry.
+    pub(super) fn note_push(&mut self, key: Key) {
+        self.audit.open.remove(&key);
     }
 
     /// Whether this owner is a worker that says that it runs this task.

@@ -136,6 +136,7 @@ impl Supervisor {
             && self.ending != Ending::Stopping
             && earlier.len() < self.config.retries as usize;
         if may_retry && self.core.push_again(key) {
+            self.note_push(key);
             tracing::warn!(%key, pid = death.pid, "the task of a dead worker is done once more");
             self.histories.insert(key, earlier.into_iter().chain([death]).collect());
             return;
