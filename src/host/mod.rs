@@ -19,5 +19,7 @@ pub use answer::Answer;
 pub use builder::Builder;
 pub use engine::{Engine, Shutdown, StartReport};
 pub use patience::WaitPolicy;
+#[cfg(feature = "fuzzing")]
+pub use supervisor::fuzzing;
 pub use ticket::{AsKey, Ticket};
 pub use wait::Deadline;

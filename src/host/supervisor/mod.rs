@@ -8,6 +8,9 @@ mod audit;
 mod deaths;
 mod ending;
 mod events;
+#[cfg(feature = "fuzzing")]
+#[path = "../../fuzzing.rs"]
+pub mod fuzzing;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
