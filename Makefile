@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # "minor executable" of the Python that the worker in target/release is built for.
 PYTHON = $(lastword $(shell scripts/python default))
 
-.PHONY: help demo bench bench-quick test check clean
+.PHONY: help demo bench bench-quick test fuzz check clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -37,10 +37,17 @@ yardstick:
 test: ## run all tests, with every kind of Python that is here
 	scripts/test
 
+SECONDS = 60
+
+fuzz: ## fuzz decoders, segment and engine; SECONDS=n for all together, 60 unless said
+	scripts/fuzz $(SECONDS)
+
 check: ## format, lints, documentation, licences and sources
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets -- -D warnings
 	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets --features nearcall/faults -- -D warnings
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	PYO3_PYTHON="$(PYTHON)" RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check bans licenses sources; \
 	else echo "SKIPPED: cargo deny is not installed (cargo install --locked cargo-deny)"; fi

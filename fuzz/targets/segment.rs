@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use libfuzzer_sys::fuzz_target;
-use nearcall::error::{RetrieveError, SubmitError, WaitError};
+use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
 use nearcall::fuzzing::{ANSWER_LEN, CLAIM, CLAIM_END, DONE, Host, Places};
 use nearcall::peer::{AnswerBuf, Outcome};
 use nearcall::{Answer, Key, PythonError, Value};
@@ -183,7 +183,13 @@ impl Run {
                     assert_eq!(found, format!("{value:?}"));
                 }
             }
-            (Standing::Owed, Err(RetrieveError::Task(_))) => task.standing = Standing::Over,
+            (Standing::Owed, Err(RetrieveError::Task(error))) => {
+                task.standing = Standing::Over;
+                let raised = matches!(error, TaskError::Python(_));
+                let fits =
+                    raised == task.outcome.is_some() && !matches!(error, TaskError::Corrupt { .. });
+                assert!(self.scribbled || fits, "{error}, after {:?}", task.outcome);
+            }
             (Standing::Over, Err(RetrieveError::AlreadyRetrieved { .. })) => {}
             (standing, retrieved) => panic!("{:?} {standing:?}: {retrieved:?}", task.key),
         }
@@ -286,7 +292,9 @@ impl Run {
                 let bytes = input.below(64);
                 let start = match input.below(2) {
                     0 => slot + ANSWER_LEN + 4,
-                    _ => self.at.bodies + (slot - self.at.slots) / self.at.slot_words * self.at.body,
+                    _ => {
+                        self.at.bodies + (slot - self.at.slots) / self.at.slot_words * self.at.body
+                    }
                 };
                 for (index, bytes) in input.bytes(bytes).chunks(8).enumerate() {
                     self.write(start + 8 * index, Input(bytes).u64());
@@ -313,7 +321,8 @@ impl Run {
     }
 
     fn scribble_anywhere(&mut self, input: &mut Input<'_>) {
-        let word = (usize::from(input.byte()) << 8 | usize::from(input.byte())) % (self.at.bytes / 8);
+        let word =
+            (usize::from(input.byte()) << 8 | usize::from(input.byte())) % (self.at.bytes / 8);
         let value = input.u64();
         self.write(8 * word, value);
     }
