@@ -1,6 +1,7 @@
 //! What the fuzz targets share: input taken apart, and a count of what is allocated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An input, read from the front. Past its end it is all zeros, so that each input means something.
@@ -32,6 +33,15 @@ impl<'a> Input<'a> {
         let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         bytes
+    }
+}
+
+/// Prints what an input does, step by step, if `NEARCALL_FUZZ_TRACE` is set.
+pub fn tell(step: std::fmt::Arguments<'_>) {
+    static TOLD: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os("NEARCALL_FUZZ_TRACE").is_some());
+    if *TOLD {
+        eprintln!("{step}");
     }
 }
 

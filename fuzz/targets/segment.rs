@@ -14,10 +14,13 @@ use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
 use nearcall::fuzzing::{ANSWER_LEN, CLAIM, CLAIM_END, DONE, Host, Places};
 use nearcall::peer::{AnswerBuf, Outcome};
 use nearcall::{Answer, Key, PythonError, Value};
-use nearcall_fuzz::Input;
+use nearcall_fuzz::{Input, tell};
 
 /// Steps of one input.
 const MOST_STEPS: usize = 200;
+
+/// Audits after which everything is as it should be.
+const MOST_AUDITS: usize = 40;
 
 /// A generation is a number of 47 bits.
 const LAST_GENERATION: u64 = (1 << 47) - 1;
@@ -32,12 +35,16 @@ fuzz_target!(|data: &[u8]| {
     let (slots, workers) = (1 + input.below(4), 1 + input.below(3));
     // At the range's start, in its middle, at its end, where it wraps.
     let origin = [1, 1 << 46, LAST_GENERATION - 2][input.below(3)];
+    let goes_on = input.below(2) == 0;
     let mut run = Run::new(slots, workers, origin);
     for _ in 0..MOST_STEPS {
         if input.is_empty() {
             break;
         }
         run.step(&mut input);
+    }
+    if goes_on && run.harm <= RECOVERS_FROM {
+        run.recover();
     }
     run.finish();
 });
@@ -50,6 +57,22 @@ enum Standing {
     /// It has ended, or was abandoned: its key is used up.
     Over,
 }
+
+/// What was written over.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Harm {
+    None,
+    /// Tasks and answers, their lengths, the futexes.
+    Payload,
+    /// The words that say how far a task is.
+    Words,
+    /// All else: the ring, its head, the workers' words.
+    Ring,
+}
+
+/// What the engine recovers from without an end. From more it does not yet: a `claim` or `done` word
+/// of another's slot can cost that slot, a wrong head all (README, "What it does not promise").
+const RECOVERS_FROM: Harm = Harm::Payload;
 
 struct Task {
     key: Key,
@@ -69,8 +92,8 @@ struct Run {
     /// What each worker has claimed.
     claimed: Vec<Option<Key>>,
     answer: Answer,
-    /// Whether anything was written that no honest worker writes: then tasks may end in other ways.
-    scribbled: bool,
+    /// The worst that was written that no honest worker writes: then tasks may end in other ways.
+    harm: Harm,
     closed: bool,
 }
 
@@ -86,7 +109,7 @@ impl Run {
             tasks: Vec::new(),
             claimed: vec![None; workers],
             answer: Answer::new(),
-            scribbled: false,
+            harm: Harm::None,
             closed: false,
         }
     }
@@ -101,7 +124,10 @@ impl Run {
             5 => self.wait(input),
             6 => self.abandon(input),
             7 => self.count(),
-            8 => self.host.audit(),
+            8 => {
+                tell(format_args!("audit"));
+                self.host.audit();
+            }
             9 => self.bury(input),
             10 | 11 => self.claim(input),
             12 => self.publish(input),
@@ -123,6 +149,7 @@ impl Run {
         }
         let submitted = self.host.submit(&text);
         self.unpoison();
+        tell(format_args!("submit {len} bytes: {submitted:?}"));
         match submitted {
             Ok(key) => {
                 assert!(!self.closed && len < 254);
@@ -168,14 +195,19 @@ impl Run {
     /// Each task ends once, and then never again; without scribbles with what was published.
     fn judge(&mut self, task: usize, retrieved: Result<bool, RetrieveError>) {
         let Some(task) = self.tasks.get_mut(task) else { return };
+        tell(format_args!("retrieve {:?}, {:?}: {retrieved:?}", task.key, task.standing));
         match (task.standing, retrieved) {
             (Standing::Owed, Ok(false)) => {
-                assert!(self.scribbled || task.outcome.is_none(), "{:?} was published", task.key);
+                assert!(
+                    self.harm > Harm::None || task.outcome.is_none(),
+                    "{:?} was published",
+                    task.key
+                );
             }
             (Standing::Owed, Ok(true)) => {
                 task.standing = Standing::Over;
                 let found = format!("{:?}", self.answer.value());
-                if !self.scribbled {
+                if self.harm == Harm::None {
                     let published = task.outcome.as_deref().expect("nobody has published it");
                     let Ok(Outcome::Value(value)) = Outcome::decode(published) else {
                         panic!("{published:?} is no value")
@@ -188,7 +220,7 @@ impl Run {
                 let raised = matches!(error, TaskError::Python(_));
                 let fits =
                     raised == task.outcome.is_some() && !matches!(error, TaskError::Corrupt { .. });
-                assert!(self.scribbled || fits, "{error}, after {:?}", task.outcome);
+                assert!(self.harm > Harm::None || fits, "{error}, after {:?}", task.outcome);
             }
             (Standing::Over, Err(RetrieveError::AlreadyRetrieved { .. })) => {}
             (standing, retrieved) => panic!("{:?} {standing:?}: {retrieved:?}", task.key),
@@ -199,6 +231,7 @@ impl Run {
         let task = input.below(self.tasks.len());
         let Some(Task { key, .. }) = self.tasks.get(task) else { return };
         let key = *key;
+        tell(format_args!("abandon {key:?}"));
         self.guarded(key, |host| host.abandon(key));
         self.tasks[task].standing = Standing::Over;
     }
@@ -211,6 +244,7 @@ impl Run {
     /// A worker dies, or all that are faulty do.
     fn bury(&mut self, input: &mut Input<'_>) {
         let place = input.below(self.workers + 1);
+        tell(format_args!("bury {place} of {}", self.workers));
         if place < self.workers {
             self.host.bury(place);
             self.claimed[place] = None;
@@ -226,8 +260,9 @@ impl Run {
             return;
         }
         let Some((key, bytes)) = self.host.claim(place as u16) else { return };
+        tell(format_args!("worker {place} claims {key:?}"));
         self.claimed[place] = Some(key);
-        if !self.scribbled {
+        if self.harm == Harm::None {
             let task = self.tasks.iter().find(|task| task.key == key).expect("it was submitted");
             assert!(bytes.ends_with(task.text.as_bytes()), "another task");
         }
@@ -236,6 +271,7 @@ impl Run {
     fn publish(&mut self, input: &mut Input<'_>) {
         let place = input.below(self.workers);
         let Some(key) = self.claimed[place].take() else { return };
+        tell(format_args!("worker {place} answers {key:?}"));
         let mut buffer = AnswerBuf::new(self.at.body);
         match input.below(6) {
             0 => buffer.python_error(PythonError::new("ValueError", "no")),
@@ -249,7 +285,7 @@ impl Run {
             }
             3 => {
                 // What no honest worker makes.
-                self.scribbled = true;
+                self.harm = self.harm.max(Harm::Payload);
                 let len = input.below(256);
                 self.host.answer(place as u16, key, input.bytes(len));
                 return;
@@ -261,7 +297,7 @@ impl Run {
         }
         let outcome = buffer.finish().to_vec();
         let published = self.host.answer(place as u16, key, &outcome);
-        assert!(published || self.scribbled, "{key:?} was taken from worker {place}");
+        assert!(published || self.harm > Harm::None, "{key:?} was taken from worker {place}");
         if let Some(task) = self.tasks.iter_mut().find(|task| task.key == key) {
             task.outcome = Some(outcome);
         }
@@ -328,12 +364,58 @@ impl Run {
     }
 
     fn write(&mut self, offset: usize, value: u64) {
-        self.scribbled = true;
+        tell(format_args!("write {value:#x} at {offset}"));
+        self.harm = self.harm.max(self.harm_of(offset));
         assert!(offset < self.at.bytes && offset.is_multiple_of(8));
         // SAFETY: inside the segment.
         let word = unsafe { self.base.add(offset) };
         // SAFETY: mapped while the host lives, aligned, and used through atomics by all.
         unsafe { &*word.cast::<AtomicU64>() }.store(value, Ordering::Relaxed);
+    }
+
+    /// Nobody writes any more what no worker writes, all workers are replaced, and the new ones do
+    /// what they get: every task ends and every slot is free again, by itself.
+    fn recover(&mut self) {
+        tell(format_args!("recover"));
+        (0..self.workers).for_each(|place| self.host.bury(place));
+        self.claimed.fill(None);
+        for _ in 0..MOST_AUDITS {
+            self.host.audit();
+            self.host.bury_faulty(self.workers);
+            self.serve_all();
+            (0..self.tasks.len()).for_each(|task| self.retrieve(task));
+            let owed = self.tasks.iter().any(|task| task.standing == Standing::Owed);
+            if !owed && self.host.in_use() == 0 {
+                break;
+            }
+        }
+        assert_eq!(self.host.in_use(), 0, "slots in use, all tasks are over");
+    }
+
+    fn serve_all(&mut self) {
+        let mut buffer = AnswerBuf::new(self.at.body);
+        buffer.start_value();
+        buffer.int(7);
+        let outcome = buffer.finish().to_vec();
+        while let Some((key, _)) = self.host.claim(0) {
+            tell(format_args!("worker 0 claims and answers {key:?}"));
+            assert!(self.host.answer(0, key, &outcome), "{key:?} was taken from an honest worker");
+            if let Some(task) = self.tasks.iter_mut().find(|task| task.key == key) {
+                task.outcome = Some(outcome.clone());
+            }
+        }
+    }
+
+    /// What a write at this place may do harm to.
+    fn harm_of(&self, offset: usize) -> Harm {
+        if offset >= self.at.bodies {
+            return Harm::Payload;
+        }
+        let Some(in_slots) = offset.checked_sub(self.at.slots) else { return Harm::Ring };
+        match in_slots % self.at.slot_words {
+            DONE | CLAIM => Harm::Words,
+            _ => Harm::Payload,
+        }
     }
 
     /// The engine ends: no task is owed any more.
@@ -346,7 +428,7 @@ impl Run {
             self.retrieve(task);
             assert_eq!(self.tasks[task].standing, Standing::Over, "{:?}", self.tasks[task].key);
         }
-        assert!(self.scribbled || self.host.in_use() == 0, "{} in use", self.host.in_use());
+        assert!(self.harm > Harm::None || self.host.in_use() == 0, "{} in use", self.host.in_use());
     }
 
     /// Where the slot of a key stands: words and body.
