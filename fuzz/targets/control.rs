@@ -14,5 +14,6 @@ fuzz_target!(|data: &[u8]| {
         let Some(again) = within(MOST + 64 * data.len(), || decode(data)) else { continue };
         assert!(again.len() <= data.len(), "the encoding is the shortest");
         assert_eq!(decode(&again).as_deref(), Some(&*again));
+        assert_eq!(decode(&[&again[..], &[0]].concat()), None, "a byte is left over");
     }
 });

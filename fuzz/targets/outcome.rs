@@ -30,9 +30,14 @@ fuzz_target!(|data: &[u8]| {
         }
         _ => assert!(answer.is_none()),
     }
-    // It fits where it came from, texts of errors apart, which are cut to less than all the room.
+    // It fits where it came from.
     let wide = encode(&outcome, bytes.len() + 4096);
-    assert_eq!(encode(&Outcome::decode(&wide).expect("what was encoded decodes"), 8192), wide);
+    let again = Outcome::decode(&wide).expect("what was encoded decodes");
+    assert_eq!(encode(&again, 8192), wide);
+    if let Outcome::Value(_) = outcome {
+        assert_eq!(format!("{again:?}"), format!("{outcome:?}"));
+    }
+    assert!(Outcome::decode(&[&wide[..], &[0]].concat()).is_err(), "a byte is left over");
     assert!(wide.len() <= bytes.len(), "the encoding is the shortest");
     let narrow = encode(&outcome, room);
     assert!(narrow.len() <= room, "{} bytes in {room}", narrow.len());

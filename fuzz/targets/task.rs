@@ -42,6 +42,8 @@ fn by_signature(signature: &Signature, bytes: &[u8]) {
     // As text and as bytes, because NaN is not itself.
     assert_eq!(format!("{decoded:?}"), format!("{values:?}"));
     assert_eq!(encode(signature, &decoded), again);
+    let longer = [&again[..], &[0]].concat();
+    assert_eq!(fuzzing::decode_task(signature, &longer), None, "a byte is left over");
 }
 
 #[derive(Default)]
@@ -93,17 +95,16 @@ fn in_any_order(kinds: &[u8], bytes: &[u8]) {
     within(0, || {
         let mut reader = TaskReader::new(bytes);
         for kind in kinds {
-            let inside = match kind {
-                0 => reader.bool().is_ok(),
-                1 => reader.int().is_ok(),
-                2 => reader.float().is_ok(),
-                3 => reader.str().is_ok_and(|text| text.len() <= bytes.len()),
-                4 => reader.str_bytes().is_ok_and(|text| text.len() <= bytes.len()),
-                _ => reader.list().is_ok_and(|items| items <= bytes.len()),
+            let taken = match kind {
+                0 => reader.bool().map(|_| 1),
+                1 => reader.int().map(|_| 1),
+                2 => reader.float().map(|_| 8),
+                3 => reader.str().map(str::len),
+                4 => reader.str_bytes().map(<[u8]>::len),
+                _ => reader.list(),
             };
-            if !inside {
-                return;
-            }
+            let Ok(taken) = taken else { return };
+            assert!(taken <= bytes.len(), "more than there is");
         }
         let _ = reader.finish();
     });
