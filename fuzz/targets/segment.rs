@@ -72,7 +72,7 @@ enum Harm {
 
 /// What the engine recovers from without an end. From more it does not yet: a `claim` or `done` word
 /// of another's slot can cost that slot, a wrong head all (README, "What it does not promise").
-const RECOVERS_FROM: Harm = Harm::Words;
+const RECOVERS_FROM: Harm = Harm::Payload;
 
 struct Task {
     key: Key,
@@ -392,14 +392,6 @@ impl Run {
             let owed = self.tasks.iter().any(|task| task.standing == Standing::Owed);
             if !owed && self.host.in_use() == 0 {
                 break;
-            }
-        }
-        for slot in 0..self.slots {
-            for w in [DONE, CLAIM] {
-                let o = self.at.slots + slot * self.at.slot_words + w;
-                tell(format_args!("slot {slot} word {w}: {:#x}", unsafe {
-                    self.base.add(o).cast::<u64>().read_volatile()
-                }));
             }
         }
         assert_eq!(self.host.in_use(), 0, "slots in use, all tasks are over");
