@@ -50,7 +50,7 @@ check: ## format, lints, documentation, licences and sources
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	PYO3_PYTHON="$(PYTHON)" RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check bans licenses sources && \
-	cargo deny --manifest-path fuzz/Cargo.toml check --config fuzz/deny.toml bans licenses sources; \
+	cargo deny --manifest-path fuzz/Cargo.toml --config fuzz/deny.toml check bans licenses sources; \
 	else echo "SKIPPED: cargo deny is not installed (cargo install --locked cargo-deny)"; fi
 
 clean: ## remove what was built
