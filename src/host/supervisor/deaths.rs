@@ -90,7 +90,7 @@ impl Supervisor {
 
     /// Ends the task that a dead worker had, or has it done once more; tells all who wait for anything
     /// of its, and passes on the wake that it may have swallowed.
-    fn settle_dead(&mut self, index: usize, death: Death, report: &DeathReport) {
+    pub(super) fn settle_dead(&mut self, index: usize, death: Death, report: &DeathReport) {
         let core = self.core.clone();
         let region = core.segment.region();
         let owner = u16::try_from(index).ok().and_then(Owner::worker);

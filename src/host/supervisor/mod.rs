@@ -18,6 +18,9 @@ mod audit;
 mod deaths;
 mod ending;
 mod events;
+#[cfg(feature = "fuzzing")]
+#[path = "../../fuzzing.rs"]
+pub mod fuzzing;
 mod overdue;
 mod places;
 mod repair;
