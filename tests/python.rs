@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{Bench, PATIENCE, leak_free};
-use nearcall::error::{CallError, RetrieveError, StartError, TaskError, WaitError};
+use nearcall::error::{CallError, DeathReport, RetrieveError, StartError, TaskError, WaitError};
 use nearcall::{Builder, Engine, Exit, PythonError, Refusal, Signature, Task, Value, ValueRef};
 
 /// A Python to test with.
@@ -57,6 +57,18 @@ fn each(test: impl Fn(&Bench, &Python)) {
 
 fn one_str() -> Signature {
     Signature::new().str("how")
+}
+
+/// How the worker died that ran this task.
+fn death(engine: &Engine, task: &Task<'_>) -> (Exit, DeathReport) {
+    match engine.call(task, PATIENCE) {
+        Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
+            exit,
+            report,
+            ..
+        })))) => (exit, *report),
+        other => panic!("no death: {other:?}"),
+    }
 }
 
 fn python_error(error: CallError) -> PythonError {
@@ -402,5 +414,34 @@ fn the_seeds_model_runs_unchanged() {
         let task = Task::new().floats(&[1.1, 11.2, 0.3]).strs(&["abc", "cdavfdv"]).int(27);
         let answer = engine.call(&task, PATIENCE).unwrap();
         assert_eq!((answer.int(0), answer.str(1)), (Ok(12 + 10 + 27), Ok("")));
+    });
+}
+
+#[test]
+fn a_crash_in_c_leaves_the_python_stacks_of_all_threads_in_the_error() {
+    each(|bench, python| {
+        let engine = python
+            .builder(bench, "promises:crash")
+            .signature(one_str())
+            .workers(1)
+            .start()
+            .unwrap();
+        for (how, number, what) in [
+            ("null", libc::SIGSEGV, "Segmentation fault"),
+            ("SIGSEGV", libc::SIGSEGV, "Segmentation fault"),
+            ("SIGABRT", libc::SIGABRT, "Aborted"),
+            ("SIGFPE", libc::SIGFPE, "Floating"),
+            ("SIGBUS", libc::SIGBUS, "Bus error"),
+        ] {
+            let (exit, report) = death(&engine, &Task::new().str(how));
+            assert_eq!(exit, Exit::Signal(number), "{how}: {report:?}");
+            let stack = report.python_stack().unwrap();
+            for part in [what, "in crash", "in bystander"] {
+                assert!(stack.contains(part), "{how}: {stack}");
+            }
+        }
+        // A model that has its own wish gets it.
+        let (exit, report) = death(&engine, &Task::new().str("elsewhere"));
+        assert_eq!((exit, report.python_stack()), (Exit::Signal(libc::SIGSEGV), None));
     });
 }

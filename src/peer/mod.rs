@@ -7,6 +7,8 @@
 //! Not for services, and not covered by semantic versioning: host and worker must be of the same
 //! version, which the host checks.
 
+mod last_words;
+mod rights;
 mod serve;
 mod server;
 

@@ -4,6 +4,7 @@ pub(crate) mod cgroup;
 pub(crate) mod cpus;
 pub(crate) mod futex;
 pub(crate) mod memory;
+pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod robust_mutex;

@@ -1,7 +1,11 @@
 //! A worker without Python: the real fork server and the real serve loop, with models in Rust
 //! that do what a test needs. The model's name chooses one: `test:echo`.
 
-use std::process::ExitCode;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's worker may die of anything")]
+#![allow(clippy::zombie_processes, reason = "and leave anything behind")]
+
+use std::io::Write;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use nearcall::fault_point;
@@ -123,6 +127,45 @@ impl Handler for Model {
             },
             // What the file said at the import.
             ("file", _) => Value::Str(self.content.clone()),
+            // Says this to stderr, and "out" to stdout first.
+            ("say", Some(Value::Str(words))) => {
+                print!("out ");
+                std::io::stdout().flush().unwrap();
+                eprint!("{words}");
+                Value::None
+            }
+            // Says this, then ends as `die` would.
+            ("say_and_die", Some(Value::Str(words))) => {
+                eprint!("{words}");
+                match args.get(1) {
+                    Some(Value::Int(how)) => die(*how),
+                    _ => panic!("as asked"),
+                }
+            }
+            // Starts a program that outlives it with its stderr, says its process id, and dies.
+            ("leave_a_child", _) => {
+                let child = Command::new("setsid").args(["sleep", "100"]).spawn().unwrap();
+                eprintln!("{}", child.id());
+                die(9)
+            }
+            // What a file says.
+            ("read", Some(Value::Str(path))) => Value::Str(std::fs::read_to_string(path).unwrap()),
+            // The numbers of its open descriptors.
+            ("table", _) => {
+                let numbers: Vec<String> = std::fs::read_dir("/proc/self/fd")
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                // But for the listing's own.
+                let open =
+                    |number: &String| std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok();
+                Value::Str(numbers.into_iter().filter(open).collect::<Vec<_>>().join(" "))
+            }
+            // Takes so many bytes of memory, and says whether it got them.
+            ("allocate", Some(Value::Int(bytes))) => {
+                let mut memory: Vec<u8> = Vec::new();
+                Value::Bool(memory.try_reserve_exact(bytes.unsigned_abs() as usize).is_ok())
+            }
             // Ends with this signal, or, if it is negative, with this exit status; 0 answers.
             ("die", Some(Value::Int(how))) if *how != 0 => die(*how),
             ("raise", Some(Value::Str(kind))) => {

@@ -1,10 +1,13 @@
 """Models for tests/python.rs: each does one thing that a model may do."""
 
+import ctypes
+import faulthandler
 import os
 import random
 import signal
 import sys
 import tempfile
+import threading
 
 _folder = tempfile.TemporaryDirectory()
 
@@ -91,6 +94,21 @@ def misbehave(how):
     if how == "chdir":
         os.chdir("/")
     return "fine"
+
+
+def bystander():
+    threading.Event().wait()
+
+
+def crash(how):
+    """Dies in C, beside another thread."""
+    threading.Thread(target=bystander, daemon=True).start()
+    if how == "elsewhere":
+        faulthandler.enable(file=tempfile.TemporaryFile())
+        how = "SIGSEGV"
+    if how == "null":
+        ctypes.string_at(0)
+    os.kill(os.getpid(), getattr(signal, how))
 
 
 class BadInit:

@@ -65,6 +65,7 @@ pub(crate) fn start(executable: &str) -> Result<(), PythonError> {
     config.0.parse_argv = 0; // the arguments are the worker's, not Python's
     config.0.install_signal_handlers = 0; // signals are the engine's; an ignored one stays so
     config.0.buffered_stdio = 0; // a killed worker loses no output
+    config.0.faulthandler = 1; // a crash leaves Python's stacks on stderr; a model's own call wins
     config.set_executable(&path).map_err(|reason| cannot_start(executable, &reason))?;
     // SAFETY: `config` is initialised; CPython copies what it keeps.
     let status = unsafe { ffi::Py_InitializeFromConfig(&raw const config.0) };
