@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::crash::{
     AT_ONCE, Told, Watch, Way, all_at_once, deaths, each_alone, serves, start, start_with_fate,
-    submit, until_whole_without,
+    submit,
 };
 use common::{Bench, signal, wait_until};
 use nearcall::error::{StartError, SubmitError};
@@ -50,6 +51,12 @@ impl Case {
     }
 }
 
+/// Who has forked a process, unless it has ended.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// A worker is killed; the fork server meets its fate when it replaces it.
 fn replace_and_meet_fate(bench: &Bench, watch: &Watch, case: &Case, count: usize) {
     let (told, engine) = start(case.way, |told| case.builder(bench, told, count));
@@ -58,13 +65,20 @@ fn replace_and_meet_fate(bench: &Bench, watch: &Watch, case: &Case, count: usize
     let mut numbers = 0;
     let tasks = submit(&engine, &mut numbers, case.tasks);
     signal(before[0], Signal::SIGKILL);
-    told.wait();
+    let server = told.wait().pid;
     // The workers of a server that dies die with it; one that only stops has told all by then.
     let survives = case.way == Way::Thread || case.way == Way::Stop && case.point == "server.told";
     let dead = if survives { &before[..1] } else { &before };
-    for pid in dead {
-        until_whole_without(&engine, *pid);
-    }
+    wait_until("whole again", || {
+        let pids = engine.worker_pids();
+        // Its orphans have another parent too, for a moment: none of ours.
+        let ours = bench.processes();
+        let lives = |parent: u32| parent != server && ours.contains(&parent);
+        let is_new =
+            |pid: &u32| !dead.contains(pid) && (survives || parent(*pid).is_some_and(lives));
+        let whole = pids.len() == engine.workers() && pids.iter().all(is_new);
+        if whole { Ok(()) } else { Err(format!("{pids:?}, {dead:?} are dead")) }
+    });
     let mut died = deaths(&engine, &tasks);
     died.sort_unstable_by_key(|(pid, _)| *pid);
     died.dedup_by_key(|(pid, _)| *pid);
