@@ -44,7 +44,7 @@ enum Has {
 }
 
 /// The points that a worker comes to again and again, and what it has there.
-const POINTS: [(&str, Has); 20] = [
+const POINTS: [(&str, Has); 21] = [
     ("claim.pending", Has::Nothing),
     ("claim.locked", Has::Lock),
     ("claim.before", Has::Lock),
@@ -62,6 +62,7 @@ const POINTS: [(&str, Has); 20] = [
     ("serve.waking", Has::Nothing),
     ("model.tidying", Has::Chore),
     ("serve.tidied", Has::Nothing),
+    ("serve.searching", Has::Nothing),
     ("serve.idle", Has::Nothing),
     ("serve.parked", Has::Nothing),
     ("serve.woken", Has::Nothing),
@@ -298,6 +299,11 @@ fn one_that_ends_before_it_wakes_the_host_leaves_its_answer_and_the_host_hears_o
 fn one_that_ends_while_or_after_it_frees_what_a_call_has_left_takes_no_task_with_it() {
     matrix("model.tidying");
     matrix("serve.tidied");
+}
+
+#[test]
+fn one_that_ends_while_it_searches_keeps_nobody_asleep() {
+    matrix("serve.searching");
 }
 
 #[test]

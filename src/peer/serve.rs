@@ -267,6 +267,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::announce_search(region.workers(), usize::from(self.place), limit) {
             return Search::LeftToOthers;
         }
+        faults::point("serve.searching");
         let search = || {
             let found = wait_awake(region, words, spin, yields);
             ring::end_search(words);
