@@ -26,7 +26,7 @@ pub(super) struct Audit {
     head: Position,
     ticks_without_progress: u32,
     idle_ticks: u32,
-    /// Waiting tasks, and where the head was when they were first seen.
+    /// Waiting tasks, and a position behind the entry of each.
     waiting: HashMap<Key, Position>,
 }
 
@@ -71,8 +71,8 @@ impl Supervisor {
     fn check_progress(&mut self) {
         let core = self.core.clone();
         let ring = core.segment.region().ring();
-        // Relaxed: looked at once a tick, and believed only after several.
-        let head = ring.head.load(Ordering::Relaxed);
+        // Acquire: pairs with the Release in `ring::claim`: the claims of what it has passed are seen.
+        let head = ring.head.load(Ordering::Acquire);
         if head != self.audit.head || !ring::pending(ring) {
             self.audit.head = head;
             self.audit.ticks_without_progress = 0;
@@ -199,30 +199,77 @@ impl Supervisor {
         idle.filter(|(_, (place, busy))| serves(place) && !busy).map(|(index, _)| index).collect()
     }
 
-    /// Whether tasks wait that have no entry in the ring any more, or the head is where it cannot be:
-    /// somebody has written there who should not.
+    /// Whether tasks wait that have no entry in the ring any more, or the ring is as it cannot be:
+    /// somebody has written there who should not. The head was read before.
     fn has_lost_entries(&mut self, head: Position) -> bool {
         let region = self.core.segment.region();
-        let entries = region.layout().ring_entries;
+        let ring = region.ring();
         let tail = self.core.tail();
+        let entries = ring.entries.len() as u64;
+        let is_fresh = ring.entries.get((head & (entries - 1)) as usize).is_some_and(|words| {
+            // Relaxed: the lock around the tail has ordered it behind the push.
+            Entry::fresh(words.entry.load(Ordering::Relaxed), head, entries).is_some()
+        });
+        // Relaxed: what was read above stays true if it is still the same.
+        let after = ring.head.load(Ordering::Relaxed);
+        let is_hidden = head != tail && head == after && !is_fresh;
         let mut waiting = HashMap::new();
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };
-            // Relaxed: believed only at the second tick, and a claim is by exchange.
+            // Relaxed: ordered behind the head, which was read by Acquire.
             let claim = State::unpack(slot.words.claim.load(Ordering::Relaxed));
             if let Some(key) = self.core.book.live_at(index)
                 && claim.map(|claim| claim.generation) != key.generation()
             {
-                waiting.insert(key, self.audit.waiting.get(&key).copied().unwrap_or(head));
+                waiting.insert(key, self.audit.waiting.get(&key).copied());
             }
         }
-        let is_lost = |(key, since): (&Key, &Position)| {
-            let seen_before = self.audit.waiting.contains_key(key);
-            seen_before && (head == tail || head.wrapping_sub(*since) >= entries)
+        // Who passes an entry has claimed its task before.
+        let is_passed = |end: &Position| head.wrapping_sub(*end).cast_signed() >= 0;
+        let lost = is_hidden
+            || is_off(head, tail, after, entries)
+            || waiting.values().flatten().any(is_passed);
+        // Behind the entries of all tasks that were seen to be live: each was pushed together with that.
+        let end = self.core.tail();
+        self.audit.waiting = if lost {
+            HashMap::new()
+        } else {
+            waiting.into_iter().map(|(key, seen)| (key, seen.unwrap_or(end))).collect()
         };
-        // The tail was read after the head.
-        let lost = tail.wrapping_sub(head) > entries || waiting.iter().any(is_lost);
-        self.audit.waiting = if lost { HashMap::new() } else { waiting };
         lost
+    }
+
+    /// The task has a new entry.
+    pub(super) fn note_pushed_again(&mut self, key: Key) {
+        self.audit.waiting.remove(&key);
+    }
+}
+
+/// Whether the head is where no worker can have moved it: beyond the tail, or more than a round behind
+/// it. It moves, and so does the tail, while we look: it was read before the tail and again after.
+fn is_off(before: Position, tail: Position, after: Position, entries: u64) -> bool {
+    let ahead_of = |head| tail.wrapping_sub(head).cast_signed();
+    ahead_of(before) < 0 || ahead_of(after) > entries.cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_off_when_it_is_beyond_the_tail_or_more_than_a_round_behind_however_fast_both_move()
+    {
+        for tail in [0, 5, u64::MAX, u64::MAX / 2, u64::MAX / 2 + 1] {
+            let at = |behind: i64| tail.wrapping_sub(behind.cast_unsigned());
+            // Read before the tail, and after it; a ring of 4 entries.
+            for (before, after) in [(0, 0), (4, 4), (4, 0), (100, 0), (1 << 40, 4), (0, -100)] {
+                assert!(!is_off(at(before), tail, at(after), 4), "{before} {after}");
+            }
+            for (before, after) in
+                [(-1, -1), (5, 5), (100, 5), (i64::MIN, i64::MIN), (i64::MAX, i64::MAX)]
+            {
+                assert!(is_off(at(before), tail, at(after), 4), "{before} {after}");
+            }
+        }
     }
 }

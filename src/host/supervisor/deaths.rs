@@ -137,6 +137,7 @@ impl Supervisor {
         if may_retry && self.core.push_again(key) {
             tracing::warn!(%key, pid = death.pid, "the task of a dead worker is done once more");
             self.histories.insert(key, earlier.into_iter().chain([death]).collect());
+            self.note_pushed_again(key);
             return;
         }
         let report = Box::new(DeathReport { earlier, ..report.clone() });
