@@ -139,7 +139,6 @@ impl Supervisor {
             self.note_push(key);
             tracing::warn!(%key, pid = death.pid, "the task of a dead worker is done once more");
             self.histories.insert(key, earlier.into_iter().chain([death]).collect());
-            self.note_pushed_again(key);
             return;
         }
         let report = Box::new(DeathReport { earlier, ..report.clone() });
