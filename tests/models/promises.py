@@ -2,6 +2,7 @@
 
 import ctypes
 import faulthandler
+import itertools
 import os
 import random
 import signal
@@ -93,6 +94,16 @@ def misbehave(how):
         print("e" * (4 << 20), file=sys.stderr)
     if how == "chdir":
         os.chdir("/")
+    if how == "loop":
+        while True:
+            pass
+    if how == "loop_in_c":
+        # Never gives the GIL away.
+        sum(itertools.repeat(0))
+    if how == "deadlock":
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
     return "fine"
 
 
