@@ -418,6 +418,74 @@ fn the_seeds_model_runs_unchanged() {
     });
 }
 
+/// Runs a task until it runs for sure, and cancels it.
+fn cancel_running(engine: &Engine, task: &Task<'_>) {
+    let key = engine.submit(task).unwrap().into_key();
+    wait_until("running", || {
+        let health = engine.health().unwrap();
+        let runs = |worker: &nearcall::WorkerHealth| worker.running.is_some_and(|r| r.0 == key);
+        health.workers.iter().any(runs).then_some(()).ok_or(format!("{health:?}"))
+    });
+    assert!(engine.cancel(key));
+}
+
+#[test]
+fn a_call_that_is_over_is_interrupted_wherever_python_waits_and_its_worker_lives() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:endless").signature(one_str()).workers(1);
+        let engine = builder.interrupt(PATIENCE).start().unwrap();
+        let pid = i64::from(engine.worker_pids()[0]);
+        let mut cleaned = 0;
+        for how in ["loop", "sleep", "lock", "asyncio", "cleaning up", "beside a thread", "sleep"] {
+            cancel_running(&engine, &Task::new().str(how));
+            cleaned += i64::from(how == "cleaning up");
+            let answer = engine.call(&Task::new().str(""), PATIENCE).unwrap();
+            assert_eq!((answer.int(0), answer.int(1)), (Ok(pid), Ok(cleaned)), "{how}");
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}
+
+#[test]
+fn interrupts_at_any_moment_hit_no_other_task() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:endless").signature(one_str()).workers(1);
+        let engine = builder.interrupt(PATIENCE).start().unwrap();
+        let pid = i64::from(engine.worker_pids()[0]);
+        for round in 0..1000 {
+            let deadline = Duration::from_micros(500 + round % 1000);
+            let passing = engine.submit_by(&Task::new().str("short"), deadline).unwrap();
+            let answer = engine.call(&Task::new().str("short"), PATIENCE).unwrap();
+            assert_eq!(answer.int(0), Ok(pid));
+            drop(passing);
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}
+
+#[test]
+fn a_call_that_does_not_heed_the_interrupt_is_killed_after_its_grace() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:endless").signature(one_str()).workers(1);
+        let engine = builder.interrupt(Duration::from_millis(100)).start().unwrap();
+        let pid = i64::from(engine.worker_pids()[0]);
+        cancel_running(&engine, &Task::new().str("stubborn"));
+        let answer = engine.call(&Task::new().str(""), PATIENCE).unwrap();
+        assert_ne!(answer.int(0), Ok(pid));
+    });
+}
+
+#[test]
+fn a_model_that_handles_sigint_itself_is_interrupted_in_its_own_way() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:Minded").signature(one_str()).workers(1);
+        let engine = builder.interrupt(PATIENCE).start().unwrap();
+        cancel_running(&engine, &Task::new().str("wait"));
+        let answer = engine.call(&Task::new().str(""), PATIENCE).unwrap();
+        assert_eq!(answer.int(0), Ok(1));
+    });
+}
+
 #[test]
 fn a_crash_in_c_leaves_the_python_stacks_of_all_threads_in_the_error() {
     each(|bench, python| {
