@@ -571,3 +571,30 @@ fn workers_have_the_environment_that_was_chosen() {
         }
     });
 }
+
+#[test]
+fn a_shutdown_in_the_middle_of_a_replacement_ends_as_soon_as_all_is_done() {
+    leak_free(|bench| {
+        for spare in [false, true] {
+            // Not ready before the shutdown has begun, nor long after.
+            let builder = bench.builder("slow_start").workers(2).spare(spare);
+            let engine = builder.start().unwrap();
+            thread::scope(|scope| {
+                let reload = scope.spawn(|| engine.reload(PATIENCE));
+                // Workers of the new version are being started.
+                wait_until("reloading", || {
+                    let health = engine.health().unwrap();
+                    let mut states = health.workers.iter().map(|worker| worker.state);
+                    let starts = states.any(|state| state == WorkerState::Starting);
+                    let others = bench.processes().len() > 2 + 1 + usize::from(spare) + 1;
+                    (starts && others).then_some(()).ok_or(format!("{health:?}"))
+                });
+                let start = Instant::now();
+                let shutdown = engine.shutdown(PATIENCE);
+                assert!(shutdown.drained, "{shutdown:?}");
+                assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
+                assert!(matches!(reload.join().unwrap(), Err(ReloadError::Closed)));
+            });
+        }
+    });
+}

@@ -70,6 +70,7 @@ impl Runtime for Rust {
                 std::thread::park();
             },
             "initialize_dies" => std::process::abort(),
+            "slow_start" => std::thread::sleep(Duration::from_millis(300)),
             _ => {}
         }
         Ok(Model {
