@@ -122,6 +122,7 @@ struct CloseAtEnd(Arc<Core>);
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
         self.0.close("its supervisor has ended");
+        self.0.mailbox.close();
         self.0.settle_all();
     }
 }
@@ -291,8 +292,7 @@ impl Supervisor {
         self.listen(wake_up);
         self.notice_pause(wake_up);
         let mut end = None;
-        let requests = std::mem::take(&mut *self.core.mailbox.requests.lock());
-        for request in requests {
+        for request in self.core.mailbox.take() {
             match request {
                 Request::Shutdown(deadline) => end = Some(deadline),
                 Request::Fault(place) => self.replace_faulty(place),
