@@ -201,6 +201,8 @@ fn deadlines_that_pass_in_the_moment_of_the_answer_end_in_one_or_the_other() {
                     assert_eq!(task_error::<()>(Err(error)), TaskError::DeadlinePassed);
                     ended[1] += 1;
                 }
+                // No worker has come to the entries of those that were late.
+                Err(CallError::Submit(SubmitError::Full { .. })) => until_free(&engine),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -595,6 +597,55 @@ fn a_shutdown_in_the_middle_of_a_replacement_ends_as_soon_as_all_is_done() {
                 assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
                 assert!(matches!(reload.join().unwrap(), Err(ReloadError::Closed)));
             });
+        }
+    });
+}
+
+/// Waits until no tasks are taken, and gives the reason.
+fn until_unavailable(engine: &Engine) -> String {
+    wait_until("unavailable", || match engine.submit(&Task::new()) {
+        Err(SubmitError::Unavailable { reason }) => Ok(reason),
+        other => Err(format!("{other:?}")),
+    })
+}
+
+#[test]
+fn a_worker_that_never_gets_ready_is_one_that_cannot_be_had() {
+    leak_free(|bench| {
+        let code = Code::new("one");
+        let engine = code.builder(bench).workers(1).start_deadline(Duration::from_secs(2));
+        let engine = engine.start().unwrap();
+        code.say("initialize_hangs");
+        signal(engine.worker_pids()[0], Signal::SIGKILL);
+        let reason = until_unavailable(&engine);
+        assert!(reason.contains("initialising the workers"), "{reason}");
+        code.say("two");
+        wait_until("available", || engine.call(&Task::new(), PATIENCE).map_err(|e| e.to_string()));
+        until_free(&engine);
+    });
+}
+
+#[test]
+fn a_fork_server_that_cannot_be_had_is_told_by_submit_with_the_reason() {
+    leak_free(|bench| {
+        let program = Code::new("");
+        fs::copy(env!("CARGO_BIN_EXE_nearcall-test-worker"), &program.0).unwrap();
+        for (content, expected) in [
+            (Some("import_raises"), "as the file says"),
+            (Some("initialize_kills_the_server"), "fork server"),
+            (None, "start the fork server"),
+        ] {
+            let code = Code::new("one");
+            let engine = code.builder(bench).workers(1).worker(&program.0).start().unwrap();
+            let worker = engine.worker_pids()[0];
+            let server = bench.processes().into_iter().find(|pid| *pid != worker).unwrap();
+            match content {
+                Some(content) => code.say(content),
+                None => fs::remove_file(&program.0).unwrap(),
+            }
+            signal(server, Signal::SIGKILL);
+            let reason = until_unavailable(&engine);
+            assert!(reason.contains(expected), "{content:?}: {reason}");
         }
     });
 }

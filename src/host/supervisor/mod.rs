@@ -148,8 +148,10 @@ struct Supervisor {
     outgoing: Vec<Outgoing>,
     versions_made: u32,
     reloads: u64,
-    /// Failed starts of the fork server in a row, and when the next may be tried.
+    /// Fork servers in a row that have ended, or could not be started, before a worker served.
     server_failures: u32,
+    /// Short lives of fork servers in a row, and when the next may be tried.
+    server_short_lives: u32,
     server_not_before: Instant,
     places: Vec<Place>,
     seats: Vec<Seat>,
@@ -190,6 +192,7 @@ impl Supervisor {
             versions_made: 0,
             reloads: 0,
             server_failures: 0,
+            server_short_lives: 0,
             server_not_before: now,
             places: (0..places).map(|_| Place::default()).collect(),
             seats: (0..config.sizes.workers).map(|_| Seat::new(now)).collect(),
@@ -317,6 +320,9 @@ impl Supervisor {
                     worker.since = now;
                 }
             }
+            for version in self.versions_mut().filter(|version| version.stage != Stage::Ready) {
+                version.since = now;
+            }
             self.audit = Audit::default();
         }
     }
@@ -372,7 +378,7 @@ impl Supervisor {
             }
             Life::Starting if overdue => {
                 tracing::error!(index, "a worker does not get ready: replacing it");
-                worker.kill("it did not get ready");
+                worker.kill(deaths::NOT_READY);
             }
             Life::Requested if overdue => {
                 let version = worker.version;
