@@ -7,6 +7,8 @@ mod state;
 
 #[doc(hidden)]
 pub use layout::layout_tables;
+#[cfg(loom)]
+pub(crate) use layout::EntryWords;
 pub(crate) use layout::{
     ENTRY_BYTES, LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS,
     MIN_WORKERS, Sizes, SlotWords, WorkerWords,
