@@ -24,7 +24,7 @@ pub(crate) use checker::hint::spin_loop;
 /// What is broken in a model that has to fail.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Flaw {
-    /// The step in this file of `src/` whose line has this text, and how it is broken.
+    /// The step on the line at which this text starts, in this file of `src/`, and how it is broken.
     Step(&'static str, &'static str, How),
     /// A step of the model's own that it leaves out ([`is_left_out`]).
     LeftOut(&'static str),
@@ -63,7 +63,7 @@ thread_local! {
 /// Runs `model` with these flaws. Whether one of them was met.
 ///
 /// # Panics
-/// When a flaw names no line, or several: what it was about has changed.
+/// When a flaw's text is not there, or more than once: what it was about has changed.
 pub(crate) fn with_flaws(flaws: &[Flaw], model: impl FnOnce()) -> bool {
     WAS_MET.set(false);
     for flaw in flaws {
@@ -84,9 +84,10 @@ pub(crate) fn with_flaws(flaws: &[Flaw], model: impl FnOnce()) -> bool {
 fn line_of(file: &str, text: &str) -> u32 {
     let path = format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"));
     let source = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<_> = (1..).zip(source.lines()).filter(|(_, line)| line.contains(text)).collect();
-    assert_eq!(lines.len(), 1, "not one line of {file} has {text:?}: {lines:?}");
-    lines.first().map_or(0, |(number, _)| *number)
+    let places: Vec<_> = source.match_indices(text).map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 1, "{file} does not have {text:?} once");
+    let before = places.first().and_then(|at| source.get(..*at)).unwrap_or_default();
+    before.matches('\n').count() as u32 + 1
 }
 
 /// Whether a model is to leave out this step of its own.
@@ -155,10 +156,36 @@ fn step() -> Step {
     })
 }
 
+/// Makes loom try every order of the accesses to a word.
+///
+/// Loom (0.7) reorders two accesses only if one of them depends on the last one before it, and it
+/// remembers but one: after "A loads; B loads; B swaps" it never tries B's swap before A's load. So
+/// each access takes a turn first, by a step of which each depends on the one before. It is Relaxed
+/// and on a word of its own: it orders nothing that the code does.
+#[cfg(not(shuttle))]
+#[derive(Debug)]
+struct Turn(loom::sync::atomic::AtomicUsize);
+
+#[cfg(not(shuttle))]
+impl Turn {
+    fn new() -> Self {
+        Self(loom::sync::atomic::AtomicUsize::new(0))
+    }
+
+    #[track_caller]
+    fn take(&self) {
+        self.0.fetch_add(0, Ordering::Relaxed);
+    }
+}
+
 macro_rules! atomic {
     ($name:ident, $number:ty) => {
         #[derive(Debug)]
-        pub(crate) struct $name(checker::sync::atomic::$name);
+        pub(crate) struct $name {
+            word: checker::sync::atomic::$name,
+            #[cfg(not(shuttle))]
+            turn: Turn,
+        }
 
         impl Default for $name {
             fn default() -> Self {
@@ -168,20 +195,32 @@ macro_rules! atomic {
 
         impl $name {
             pub(crate) fn new(number: $number) -> Self {
-                Self(checker::sync::atomic::$name::new(number))
+                Self {
+                    word: checker::sync::atomic::$name::new(number),
+                    #[cfg(not(shuttle))]
+                    turn: Turn::new(),
+                }
+            }
+
+            /// The word, for one access.
+            #[track_caller]
+            fn word(&self) -> &checker::sync::atomic::$name {
+                #[cfg(not(shuttle))]
+                self.turn.take();
+                &self.word
             }
 
             /// A look of the model's own: no step of the code's.
             pub(crate) fn peek(&self) -> $number {
-                self.0.load(Ordering::Relaxed)
+                self.word().load(Ordering::Relaxed)
             }
 
             #[track_caller]
             pub(crate) fn load(&self, order: Ordering) -> $number {
                 match step() {
                     Step::Void | Step::Broken(How::Skipped) => 0,
-                    Step::Broken(How::Relaxed) => self.0.load(Ordering::Relaxed),
-                    _ => self.0.load(order),
+                    Step::Broken(How::Relaxed) => self.word().load(Ordering::Relaxed),
+                    _ => self.word().load(order),
                 }
             }
 
@@ -189,8 +228,8 @@ macro_rules! atomic {
             pub(crate) fn store(&self, number: $number, order: Ordering) {
                 match step() {
                     Step::Void | Step::Broken(How::Skipped) => {}
-                    Step::Broken(How::Relaxed) => self.0.store(number, Ordering::Relaxed),
-                    _ => self.0.store(number, order),
+                    Step::Broken(How::Relaxed) => self.word().store(number, Ordering::Relaxed),
+                    _ => self.word().store(number, order),
                 }
             }
 
@@ -198,8 +237,8 @@ macro_rules! atomic {
             pub(crate) fn swap(&self, number: $number, order: Ordering) -> $number {
                 match step() {
                     Step::Void | Step::Broken(How::Skipped) => 0,
-                    Step::Broken(How::Relaxed) => self.0.swap(number, Ordering::Relaxed),
-                    _ => self.0.swap(number, order),
+                    Step::Broken(How::Relaxed) => self.word().swap(number, Ordering::Relaxed),
+                    _ => self.word().swap(number, order),
                 }
             }
 
@@ -214,12 +253,12 @@ macro_rules! atomic {
                 match step() {
                     Step::Void => Err(0),
                     Step::Broken(How::Skipped) => Ok(current),
-                    Step::Broken(How::Forced) => Ok(self.0.swap(new, success)),
+                    Step::Broken(How::Forced) => Ok(self.word().swap(new, success)),
                     Step::Broken(How::Relaxed) => {
                         let relaxed = Ordering::Relaxed;
-                        self.0.compare_exchange(current, new, relaxed, relaxed)
+                        self.word().compare_exchange(current, new, relaxed, relaxed)
                     }
-                    Step::Taken => self.0.compare_exchange(current, new, success, failure),
+                    Step::Taken => self.word().compare_exchange(current, new, success, failure),
                 }
             }
         }

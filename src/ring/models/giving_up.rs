@@ -42,6 +42,7 @@ fn cancelled() {
     if is_free && !is_second_cancelled {
         expected.push(second);
     }
+    taken.sort();
     assert_eq!(taken, expected, "cancelled, or claimed: one of the two");
     let last = if is_free { second } else { first };
     assert!(world.ended(last).is_some(), "the slot comes back");
@@ -59,7 +60,6 @@ fn a_cancellation_with_a_step_broken_fails() {
     for (file, text, how) in [
         (recover, ".compare_exchange(seen, cancelled, ", Forced),
         (consumer, "match slot.claim.compare_exchange(word, running, ", Forced),
-        (consumer, "if slot.claim.compare_exchange(cancelled, done, ", Skipped),
         (consumer, "slot.done.store(done, ", Skipped),
         (consumer, "slot.done.store(done, ", Relaxed),
     ] {
@@ -113,7 +113,7 @@ fn condemned() {
         let (published, stopped) = worker.join().unwrap();
         assert!(!stopped, "nobody has condemned it");
         assert_eq!([published, world.drain(1)].concat(), [first]);
-        assert_eq!(world.ended(first).is_some(), true);
+        assert!(world.ended(first).is_some());
         world.retrieve(first);
     }
 }

@@ -5,7 +5,9 @@
 //! Each model has its controls: the same model with one ordering, or one check, taken away has to
 //! fail ([`Flaw`]).
 
+mod deaths;
 mod giving_up;
+mod parking;
 mod transport;
 mod world;
 

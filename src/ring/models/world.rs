@@ -101,6 +101,32 @@ pub(super) struct Slot {
     pub(super) answer: Plain,
 }
 
+/// Something that threads of the model count up, and wait for, without any word of the segment.
+pub(super) struct Count {
+    number: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Count {
+    pub(super) fn new() -> Self {
+        Self { number: Mutex::new(0), changed: Condvar::new() }
+    }
+
+    pub(super) fn add(&self) {
+        *self.number.lock().unwrap() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until it is at least `wanted`. Gives what it is.
+    pub(super) fn reaches(&self, wanted: usize) -> usize {
+        let mut number = self.number.lock().unwrap();
+        while *number < wanted {
+            number = self.changed.wait(number).unwrap();
+        }
+        *number
+    }
+}
+
 /// A small segment.
 pub(super) struct World {
     entries: Box<[EntryWords]>,
@@ -217,12 +243,18 @@ impl World {
     }
 
     /// The second half of `Worker::serve`.
-    fn tell_waiter(&self, slot: &Slot) {
+    pub(super) fn tell_waiter(&self, slot: &Slot) {
         crate::sync::fence_after_rmw(); // behind the outcome
         if slot.words.waiter.load(Ordering::Relaxed) == crate::shm::PARKED {
             slot.words.waiter.store(0, Ordering::Relaxed);
             slot.waiter.wake();
         }
+    }
+
+    /// Wakes who sleeps on this word of a worker.
+    pub(super) fn wake(&self, word: &AtomicU32) {
+        let place = self.workers.iter().position(|words| std::ptr::eq(&words.parked, word));
+        self.beds[place.unwrap()].wake();
     }
 
     /// What `Core::outcome_of` does: who has ended the task, if it is over.
