@@ -17,15 +17,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sync::modelled::{self, Flaw};
 
-/// How many times a thread may lose its CPU to another without being blocked: more finds more, and
-/// takes long. `LOOM_MAX_PREEMPTIONS` says otherwise.
-const PREEMPTIONS: usize = 3;
-
 /// Runs a model in each of its interleavings.
-#[cfg(not(shuttle))]
 fn explore(model: impl Fn() + Send + Sync + 'static) {
+    explore_within(2, model);
+}
+
+/// Runs a model in each interleaving in which threads lose their CPU to another, without being
+/// blocked, so many times: more finds more, and takes long. `LOOM_MAX_PREEMPTIONS` says otherwise.
+#[cfg(not(shuttle))]
+fn explore_within(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    builder.preemption_bound.get_or_insert(preemptions);
     builder.max_branches = 10_000;
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = runs.clone();
@@ -39,7 +41,7 @@ fn explore(model: impl Fn() + Send + Sync + 'static) {
 
 /// Runs a model in interleavings that are drawn at random.
 #[cfg(shuttle)]
-fn explore(model: impl Fn() + Send + Sync + 'static) {
+fn explore_within(_: usize, model: impl Fn() + Send + Sync + 'static) {
     let times = std::env::var("MODEL_RUNS").ok().and_then(|runs| runs.parse().ok());
     shuttle::check_random(
         move || {
