@@ -5,10 +5,10 @@ mod region;
 mod segment;
 mod state;
 
-#[doc(hidden)]
-pub use layout::layout_tables;
 #[cfg(loom)]
 pub(crate) use layout::EntryWords;
+#[doc(hidden)]
+pub use layout::layout_tables;
 pub(crate) use layout::{
     ENTRY_BYTES, LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS,
     MIN_WORKERS, Sizes, SlotWords, WorkerWords,

@@ -16,10 +16,10 @@ use shuttle as checker;
 pub(crate) use checker::sync::atomic::Ordering;
 use checker::thread::ThreadId;
 
-#[cfg(not(shuttle))]
-pub(crate) use checker::thread::yield_now as spin_loop;
 #[cfg(shuttle)]
 pub(crate) use checker::hint::spin_loop;
+#[cfg(not(shuttle))]
+pub(crate) use checker::thread::yield_now as spin_loop;
 
 /// What is broken in a model that has to fail.
 #[derive(Debug, Clone, Copy)]

@@ -142,9 +142,11 @@ fn a_death_with_a_step_broken_fails() {
     let (consumer, recover) = ("ring/consumer.rs", "ring/recover.rs");
     let load = Flaw::Step(consumer, "let word = slot.claim.load(", Skipped);
     let claim = |how| Flaw::Step(consumer, "match slot.claim.compare_exchange(word, running", how);
-    let published = Flaw::Step(recover, "let done = State::unpack(slot.done.load(Ordering::Acquire)", Skipped);
+    let published =
+        Flaw::Step(recover, "let done = State::unpack(slot.done.load(Ordering::Acquire)", Skipped);
     let settled = Flaw::Step(recover, "word.compare_exchange(seen, verdict, ", Skipped);
-    let requeued = Flaw::Step(recover, "slot.claim.compare_exchange(seen, 0, Ordering::Release", Skipped);
+    let requeued =
+        Flaw::Step(recover, "slot.claim.compare_exchange(seen, 0, Ordering::Release", Skipped);
     let confirmed = Flaw::LeftOut("the death is confirmed");
     for (flaws, verdict) in [
         (vec![load, claim(Forced)], Verdict::Ended),
@@ -225,7 +227,11 @@ fn a_wake_that_died_with_its_worker_is_given_to_another() {
 fn a_wake_with_a_step_broken_is_swallowed() {
     for flaw in [
         Flaw::LeftOut("all are woken"),
-        Flaw::Step("ring/models/deaths.rs", "fence(Ordering::SeqCst); // after a death\n", How::Skipped),
+        Flaw::Step(
+            "ring/models/deaths.rs",
+            "fence(Ordering::SeqCst); // after a death\n",
+            How::Skipped,
+        ),
     ] {
         fails_with(&[flaw], || explore_deaths(1, a_swallowed_wake(Habits { searchers: 1 })));
     }

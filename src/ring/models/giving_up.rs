@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::world::{World, generation, key, owner, thread};
-use super::{explore, fails_with};
+use super::{explore_within, fails_with};
 use crate::ring::{self, Producer};
 use crate::shm::Owner;
 use crate::sync::modelled::{Flaw, How, is_left_out};
@@ -50,7 +50,7 @@ fn cancelled() {
 
 #[test]
 fn a_task_is_either_cancelled_or_claimed_and_its_slot_comes_back() {
-    explore(cancelled);
+    explore_within(3, cancelled);
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn a_cancellation_with_a_step_broken_fails() {
         (consumer, "slot.done.store(done, ", Skipped),
         (consumer, "slot.done.store(done, ", Relaxed),
     ] {
-        fails_with(&[Flaw::Step(file, text, how)], || explore(cancelled));
+        fails_with(&[Flaw::Step(file, text, how)], || explore_within(3, cancelled));
     }
-    fails_with(&[Flaw::LeftOut("the slot is free")], || explore(cancelled));
+    fails_with(&[Flaw::LeftOut("the slot is free")], || explore_within(3, cancelled));
 }
 
 /// The host condemns a task in some worker's hands, has the worker killed, settles what it has
@@ -120,7 +120,7 @@ fn condemned() {
 
 #[test]
 fn an_outcome_is_published_by_a_worker_that_lives_on_or_never() {
-    explore(condemned);
+    explore_within(3, condemned);
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn a_condemnation_with_a_step_broken_fails() {
         ("ring/recover.rs", "word.compare_exchange(seen, verdict, ", Skipped),
         ("ring/consumer.rs", "slot.claim.compare_exchange(running, done, ", Forced),
     ] {
-        fails_with(&[Flaw::Step(file, text, how)], || explore(condemned));
+        fails_with(&[Flaw::Step(file, text, how)], || explore_within(3, condemned));
     }
-    fails_with(&[Flaw::LeftOut("a condemned worker stops")], || explore(condemned));
-    fails_with(&[Flaw::LeftOut("the death is confirmed")], || explore(condemned));
+    fails_with(&[Flaw::LeftOut("a condemned worker stops")], || explore_within(3, condemned));
+    fails_with(&[Flaw::LeftOut("the death is confirmed")], || explore_within(3, condemned));
 }

@@ -73,7 +73,12 @@ fn a_transport_with_a_step_broken_fails() {
         (consumer, "ring.head.store(head.wrapping_add(1)", Relaxed, key(2, 8)),
         (consumer, "ring.head.store(head.wrapping_add(1)", Skipped, key(0, 9)),
         (consumer, "slot.done.swap(done, ", Relaxed, key(0, 9)),
-        ("ring/models/world.rs", "State::unpack(self.slot(key).words.done.load(", Relaxed, key(0, 9)),
+        (
+            "ring/models/world.rs",
+            "State::unpack(self.slot(key).words.done.load(",
+            Relaxed,
+            key(0, 9),
+        ),
     ] {
         fails_with(&[Flaw::Step(file, text, how)], || explore(there_and_back(third)));
     }
