@@ -202,7 +202,8 @@ impl Host {
 
     /// Kills, and buries, the workers that the host holds to be faulty.
     pub fn bury_faulty(&mut self, workers: usize) {
-        for request in std::mem::take(&mut *self.core.mailbox.requests.lock()) {
+        let requests = std::mem::take(&mut *self.core.mailbox.requests.lock());
+        for request in requests {
             let Request::Fault(place) = request else { continue };
             let place = place.map(usize::from).filter(|place| *place < workers);
             (0..workers).filter(|w| place.is_none_or(|p| p == *w)).for_each(|w| self.bury(w));

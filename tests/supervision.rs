@@ -233,6 +233,25 @@ fn a_deadline_is_kept_without_anybody_who_waits() {
 }
 
 #[test]
+fn deadlines_are_kept_to_the_millisecond_and_not_at_the_next_audit() {
+    leak_free(|bench| {
+        let engine = working(bench, 1).start().unwrap();
+        let running = engine.submit(&work(FOR_EVER)).unwrap();
+        until_running(&engine, running.key());
+        let mut late = Duration::ZERO;
+        for _ in 0..20 {
+            let deadline = Instant::now() + Duration::from_millis(5);
+            let ticket = engine.submit_by(&work(0), deadline).unwrap();
+            assert_eq!(task_error(engine.wait(ticket, PATIENCE)), TaskError::DeadlinePassed);
+            late += Instant::now() - deadline;
+        }
+        // Audits alone would be late by 50 ms each, on average. Tenfold slack for a busy machine.
+        assert!(late < Duration::from_millis(20 * 20), "{late:?}");
+        engine.cancel(running);
+    });
+}
+
+#[test]
 fn a_double_keeps_deadlines_too_and_gives_the_slot_back_when_its_closure_returns() {
     leak_free(|_| {
         let open = std::sync::Arc::new(AtomicBool::new(false));
@@ -338,6 +357,11 @@ fn a_spare_takes_over_and_another_stands_by() {
             });
             let serving = until_whole(&engine, &[]);
             assert!(!serving.contains(&spare));
+            let tickets: Vec<_> = (0..16).map(|_| engine.submit(&work(1)).unwrap()).collect();
+            for ticket in tickets {
+                let pid = engine.wait(ticket, PATIENCE).unwrap().int(0).unwrap();
+                assert_ne!(pid, i64::from(spare), "it takes no tasks");
+            }
             signal(serving[0], Signal::SIGKILL);
             let now = until_whole(&engine, &serving[..1]);
             assert!(now.contains(&spare) && now.contains(&serving[1]), "{now:?}");
