@@ -6,6 +6,8 @@
 
 mod consumer;
 mod lock;
+#[cfg(all(test, loom))]
+mod models;
 mod park;
 mod producer;
 mod recover;

@@ -62,8 +62,25 @@ impl Runtime for Rust {
     }
 
     fn instantiate(&mut self) -> Result<Model, PythonError> {
-        if self.model == "file" && content() == "initialize_raises" {
-            return Err(PythonError::new("ValueError", "as the file says"));
+        if self.model == "file" {
+            match content().as_str() {
+                "initialize_raises" => {
+                    return Err(PythonError::new("ValueError", "as the file says"));
+                }
+                "initialize_hangs" => loop {
+                    std::thread::park();
+                },
+                "initialize_kills_the_server" => {
+                    // SAFETY: has no preconditions.
+                    let server = unsafe { libc::getppid() };
+                    // SAFETY: neither has this; the fork server is this process' parent.
+                    unsafe { libc::kill(server, libc::SIGKILL) };
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                _ => {}
+            }
         }
         match self.model.as_str() {
             "initialize_raises" => return Err(PythonError::new("ValueError", "as asked")),
@@ -71,6 +88,7 @@ impl Runtime for Rust {
                 std::thread::park();
             },
             "initialize_dies" => std::process::abort(),
+            "slow_start" => std::thread::sleep(Duration::from_millis(300)),
             _ => {}
         }
         Ok(Model {
