@@ -89,8 +89,8 @@ impl Producer {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use super::super::testing::{ENTRIES, key, owner, with_ring, write_task};
     use super::super::claim;
+    use super::super::testing::{ENTRIES, key, owner, with_ring, write_task};
     use super::*;
     use crate::shm::Payload;
 
