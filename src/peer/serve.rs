@@ -239,7 +239,9 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.away(H::idle);
             }
             if self.patience.parks || search == Search::LeftToOthers {
-                self.park();
+                self.park(None);
+            } else if is_crowded(self.region) {
+                self.park(Some(ring::NAP));
             }
         }
     }
@@ -324,12 +326,12 @@ impl<'a, H: Handler> Worker<'a, H> {
         if found { Search::Found } else { Search::Nothing }
     }
 
-    fn park(&mut self) {
+    fn park(&mut self, limit: Option<Duration>) {
         let (region, words) = (self.region, self.words);
         let sleep = ring::prepare_to_park(words, PARKED, || something_to_do(region, words));
         if sleep == Sleep::Now {
             faults::point("serve.parked");
-            self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, None));
+            self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, limit));
             ring::rise(words);
             faults::point("serve.woken");
         }

@@ -23,4 +23,4 @@ pub(crate) use park::{
 };
 pub(crate) use producer::Producer;
 pub(crate) use recover::{cancel, clear_worker, condemn, heal, requeue, settle, unpublished_of};
-pub(crate) use spin::{Awake, glance, spin_until, yield_until};
+pub(crate) use spin::{Awake, NAP, glance, spin_until, yield_until};
