@@ -231,8 +231,17 @@ impl Supervisor {
         let head = region.ring().head.load(Ordering::Acquire);
         // Between the two looks at the tail any number of tasks may have come and gone.
         let next_tail = core.tail();
+        let ring = region.ring();
+        let hides = ring.entries.get((head & (entries - 1)) as usize).is_some_and(|words| {
+            // Relaxed: the lock around the tail has ordered it behind the push.
+            Entry::fresh(words.entry.load(Ordering::Relaxed), head, entries).is_none()
+        });
+        // Relaxed: what was read above stays true if the head is still the same.
+        let is_hidden = head != next_tail && hides && ring.head.load(Ordering::Relaxed) == head;
         let is_ahead = |of: Position| (head.wrapping_sub(of) as i64) >= 0;
-        let mut lost = !is_ahead(tail.wrapping_sub(entries)) || is_ahead(next_tail.wrapping_add(1));
+        let mut lost = is_hidden
+            || !is_ahead(tail.wrapping_sub(entries))
+            || is_ahead(next_tail.wrapping_add(1));
         let before = std::mem::take(&mut self.audit.open);
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };
