@@ -44,7 +44,7 @@ enum Has {
 }
 
 /// The points that a worker comes to again and again, and what it has there.
-const POINTS: [(&str, Has); 21] = [
+const POINTS: [(&str, Has); 22] = [
     ("claim.pending", Has::Nothing),
     ("claim.locked", Has::Lock),
     ("claim.before", Has::Lock),
@@ -64,6 +64,7 @@ const POINTS: [(&str, Has); 21] = [
     ("serve.tidied", Has::Nothing),
     ("serve.searching", Has::Nothing),
     ("serve.idle", Has::Nothing),
+    ("model.idling", Has::Chore),
     ("serve.parked", Has::Nothing),
     ("serve.woken", Has::Nothing),
 ];
@@ -309,6 +310,7 @@ fn one_that_ends_while_it_searches_keeps_nobody_asleep() {
 #[test]
 fn one_that_ends_while_idle_takes_no_task_with_it() {
     matrix("serve.idle");
+    matrix("model.idling");
 }
 
 #[test]

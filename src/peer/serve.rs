@@ -140,7 +140,6 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
-        faults::point("serve.copied");
         match read {
             Ok(()) => {
                 faults::point("serve.copied");
@@ -238,7 +237,6 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.busy = false;
                 faults::point("serve.idle");
                 self.away(H::idle);
-                faults::point("serve.idle");
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park(None);
