@@ -496,6 +496,7 @@ fn serve_tasks<R: Runtime>(
     faults::arm(incarnation);
     faults::point("start.forked");
     station.region.populate();
+    faults::point("start.populated");
     // Again in a worker from scratch, where nothing changes by it.
     let model = match rights::limit(&setup.limits).and_then(|()| runtime.instantiate()) {
         Ok(model) => model,
@@ -508,8 +509,13 @@ fn serve_tasks<R: Runtime>(
     let region = station.region;
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
-    let worker = unsafe { Worker::new(&region, place, setup.patience, model) }
+    let mut worker = unsafe { Worker::new(&region, place, setup.patience, model) }
         .ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
+    if setup.interrupts {
+        // SAFETY: the same mapping; this is the thread that was started or forked.
+        worker = unsafe { worker.with_interrupts() }
+            .map_err(|source| PeerError::System { action: "handle a signal", source })?;
+    }
     faults::point("start.initialised");
     station.tell(&FromServer::Ready { worker: place, incarnation })?;
     // A worker at work talks through the segment only.

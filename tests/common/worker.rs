@@ -6,7 +6,8 @@
 
 use std::io::Write;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use nearcall::peer::{
     AnswerBuf, Handler, Kind, MalformedTask, PythonError, Refusal, Runtime, Scalar, Setup,
@@ -122,6 +123,21 @@ impl Handler for Model {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Int(std::process::id().into())
             }
+            // As `sleep`, until it is interrupted; also tells how often it ever was.
+            ("interruptible", Some(Value::Int(ms))) => {
+                if args.get(1) == Some(&Value::Bool(true)) {
+                    elsewhere();
+                }
+                let end = Instant::now() + Duration::from_millis(ms.unsigned_abs());
+                while Instant::now() < end {
+                    if INTERRUPTED.load(Ordering::Relaxed) {
+                        return answer.python_error(PythonError::new("KeyboardInterrupt", ""));
+                    }
+                    std::thread::yield_now();
+                }
+                let strikes = STRIKES.load(Ordering::Relaxed);
+                Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(strikes)])
+            }
             // As `sleep`; then also how many tasks this worker has had.
             ("work", Some(Value::Int(ms))) => {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
@@ -196,6 +212,14 @@ impl Handler for Model {
         answer.value(&value);
     }
 
+    fn interrupter(&mut self) -> Option<fn()> {
+        (self.name == "interruptible").then_some(strike as fn())
+    }
+
+    fn forget_interrupt(&mut self) {
+        INTERRUPTED.store(false, Ordering::Relaxed);
+    }
+
     fn tidy(&mut self) {
         // Longer than the audits give an idle worker that takes no task.
         if self.name == "slow_tidy" && self.calls == 1 {
@@ -210,6 +234,50 @@ impl Handler for Model {
             }
         }
     }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static STRIKES: AtomicI64 = AtomicI64::new(0);
+
+fn strike() {
+    // SAFETY: no preconditions; so for the next one.
+    let (thread, process) = (unsafe { libc::gettid() }, unsafe { libc::getpid() });
+    if thread != process {
+        std::process::abort();
+    }
+    STRIKES.fetch_add(1, Ordering::Relaxed);
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Has the kernel give the next interrupt to another thread, and waits until that one has passed it
+/// on.
+fn elsewhere() {
+    std::thread::spawn(|| std::thread::sleep(Duration::from_secs(100)));
+    // SAFETY: all zeros are an empty set on Linux.
+    let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let real_time = || libc::SIGRTMIN()..=libc::SIGRTMAX();
+    for number in real_time() {
+        // SAFETY: a set, and a signal.
+        unsafe { libc::sigaddset(&raw mut signals, number) };
+    }
+    let mask = |how, set: &libc::sigset_t| {
+        // SAFETY: this thread's mask; nobody wants the old one.
+        unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) };
+    };
+    mask(libc::SIG_BLOCK, &signals);
+    let is_pending = || {
+        // SAFETY: as above.
+        let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: writes into the set.
+        unsafe { libc::sigpending(&raw mut pending) };
+        // SAFETY: a set, and a signal.
+        real_time().any(|number| unsafe { libc::sigismember(&raw const pending, number) } == 1)
+    };
+    // It may have come before the mask.
+    while !is_pending() && !INTERRUPTED.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    mask(libc::SIG_UNBLOCK, &signals);
 }
 
 fn die(how: i64) -> ! {

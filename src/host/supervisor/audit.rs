@@ -10,7 +10,7 @@ use super::places::Life;
 use super::{Supervisor, TICK};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{Entry, Position, State};
+use crate::shm::{Entry, Owner, Phase, Position, State};
 use crate::sync::{Ordering, fence};
 
 /// Audits without any task before the supervisor sleeps without a time limit.
@@ -20,14 +20,32 @@ const WAKE_TICKS: u32 = 2;
 /// Audits without progress before workers that should take a waiting task are replaced.
 const STALL_TICKS: u32 = 10;
 
+/// Audits from one look for tasks without an entry to the next, while there are entries: it goes
+/// through all slots.
+const LOSS_TICKS: u32 = 5;
+/// Such looks, at least, before a task that is claimed by nobody counts as lost. (A worker that is
+/// stopped between two of its steps looks like that for a while.)
+const UNOWNED_LOOKS: u32 = 12;
+
 /// What the audits have seen.
 #[derive(Default)]
 pub(super) struct Audit {
     head: Position,
     ticks_without_progress: u32,
     idle_ticks: u32,
-    /// Waiting tasks, and a position behind the entry of each.
-    waiting: HashMap<Key, Position>,
+    /// Audits with tasks.
+    ticks: u32,
+    /// Tasks without an outcome that no worker runs, at the last look.
+    open: HashMap<Key, Open>,
+}
+
+/// A task without an outcome that no worker runs.
+#[derive(Clone, Copy)]
+enum Open {
+    /// It waits, or is to be skipped: when the head is here, its entry was passed.
+    Waits { until: Position },
+    /// It is claimed, but by nobody who says so. How many looks have seen this before.
+    Unowned { looks: u32 },
 }
 
 impl Supervisor {
@@ -71,15 +89,17 @@ impl Supervisor {
     fn check_progress(&mut self) {
         let core = self.core.clone();
         let ring = core.segment.region().ring();
-        // Acquire: pairs with the Release in `ring::claim`: the claims of what it has passed are seen.
-        let head = ring.head.load(Ordering::Acquire);
+        // Relaxed: looked at once a tick, and believed only after several.
+        let head = ring.head.load(Ordering::Relaxed);
         if head != self.audit.head || !ring::pending(ring) {
             self.audit.head = head;
             self.audit.ticks_without_progress = 0;
         } else {
             self.audit.ticks_without_progress += 1;
         }
-        if self.has_lost_entries(head) {
+        self.audit.ticks = self.audit.ticks.wrapping_add(1);
+        let is_empty = head == core.tail();
+        if (is_empty || self.audit.ticks.is_multiple_of(LOSS_TICKS)) && self.has_lost_tasks() {
             return self.condemn_all();
         }
         let ticks = self.audit.ticks_without_progress;
@@ -199,77 +219,78 @@ impl Supervisor {
         idle.filter(|(_, (place, busy))| serves(place) && !busy).map(|(index, _)| index).collect()
     }
 
-    /// Whether tasks wait that have no entry in the ring any more, or the ring is as it cannot be:
-    /// somebody has written there who should not. The head was read before.
-    fn has_lost_entries(&mut self, head: Position) -> bool {
-        let region = self.core.segment.region();
+    /// Whether something stands in the segment that honest parties do not leave there: tasks that wait
+    /// and have no entry in the ring any more, tasks that are claimed and that nobody runs, a head that
+    /// is where it cannot be.
+    fn has_lost_tasks(&mut self) -> bool {
+        let core = self.core.clone();
+        let region = core.segment.region();
+        let entries = region.layout().ring_entries;
+        let tail = core.tail();
+        // Acquire: pairs with the Release in `claim`: the claims that came before it are seen below.
+        let head = region.ring().head.load(Ordering::Acquire);
+        // Between the two looks at the tail any number of tasks may have come and gone.
+        let next_tail = core.tail();
         let ring = region.ring();
-        let tail = self.core.tail();
-        let entries = ring.entries.len() as u64;
-        let is_fresh = ring.entries.get((head & (entries - 1)) as usize).is_some_and(|words| {
+        let hides = ring.entries.get((head & (entries - 1)) as usize).is_some_and(|words| {
             // Relaxed: the lock around the tail has ordered it behind the push.
-            Entry::fresh(words.entry.load(Ordering::Relaxed), head, entries).is_some()
+            Entry::fresh(words.entry.load(Ordering::Relaxed), head, entries).is_none()
         });
-        // Relaxed: what was read above stays true if it is still the same.
-        let after = ring.head.load(Ordering::Relaxed);
-        let is_hidden = head != tail && head == after && !is_fresh;
-        let mut waiting = HashMap::new();
+        // Relaxed: what was read above stays true if the head is still the same.
+        let is_hidden = head != next_tail && hides && ring.head.load(Ordering::Relaxed) == head;
+        let is_ahead = |of: Position| (head.wrapping_sub(of) as i64) >= 0;
+        let mut lost = is_hidden
+            || !is_ahead(tail.wrapping_sub(entries))
+            || is_ahead(next_tail.wrapping_add(1));
+        let before = std::mem::take(&mut self.audit.open);
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };
-            // Relaxed: ordered behind the head, which was read by Acquire.
+            let Some(key) = core.book.accepted_at(index).filter(|key| core.is_held(*key)) else {
+                continue;
+            };
+            // Relaxed: believed only at a later look.
             let claim = State::unpack(slot.words.claim.load(Ordering::Relaxed));
-            if let Some(key) = self.core.book.live_at(index)
-                && claim.map(|claim| claim.generation) != key.generation()
-            {
-                waiting.insert(key, self.audit.waiting.get(&key).copied());
-            }
+            let claim = claim.filter(|claim| Some(claim.generation) == key.generation());
+            let before = before.get(&key);
+            let now = match claim {
+                // Its entry is to be reached yet.
+                None | Some(State { phase: Phase::Cancelled, .. }) => match before {
+                    Some(&Open::Waits { until }) => {
+                        lost |= is_ahead(until);
+                        Open::Waits { until }
+                    }
+                    // The entry was pushed before this.
+                    _ => Open::Waits { until: core.tail() },
+                },
+                Some(claim) if self.runs(claim.owner, key) => continue,
+                Some(_) => match before {
+                    Some(&Open::Unowned { looks }) => {
+                        lost |= looks >= UNOWNED_LOOKS;
+                        Open::Unowned { looks: looks + 1 }
+                    }
+                    _ => Open::Unowned { looks: 0 },
+                },
+            };
+            self.audit.open.insert(key, now);
         }
-        // Who passes an entry has claimed its task before.
-        let is_passed = |end: &Position| head.wrapping_sub(*end).cast_signed() >= 0;
-        let lost = is_hidden
-            || is_off(head, tail, after, entries)
-            || waiting.values().flatten().any(is_passed);
-        // Behind the entries of all tasks that were seen to be live: each was pushed together with that.
-        let end = self.core.tail();
-        self.audit.waiting = if lost {
-            HashMap::new()
-        } else {
-            waiting.into_iter().map(|(key, seen)| (key, seen.unwrap_or(end))).collect()
-        };
+        if lost {
+            self.audit.open.clear();
+        }
         lost
     }
 
-    /// The task has a new entry.
-    pub(super) fn note_pushed_again(&mut self, key: Key) {
-        self.audit.waiting.remove(&key);
+    /// A task has a new entry.
+    pub(super) fn note_push(&mut self, key: Key) {
+        self.audit.open.remove(&key);
     }
-}
 
-/// Whether the head is where no worker can have moved it: beyond the tail, or more than a round behind
-/// it. It moves, and so does the tail, while we look: it was read before the tail and again after.
-fn is_off(before: Position, tail: Position, after: Position, entries: u64) -> bool {
-    let ahead_of = |head| tail.wrapping_sub(head).cast_signed();
-    ahead_of(before) < 0 || ahead_of(after) > entries.cast_signed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_head_is_off_when_it_is_beyond_the_tail_or_more_than_a_round_behind_however_fast_both_move()
-    {
-        for tail in [0, 5, u64::MAX, u64::MAX / 2, u64::MAX / 2 + 1] {
-            let at = |behind: i64| tail.wrapping_sub(behind.cast_unsigned());
-            // Read before the tail, and after it; a ring of 4 entries.
-            for (before, after) in [(0, 0), (4, 4), (4, 0), (100, 0), (1 << 40, 4), (0, -100)] {
-                assert!(!is_off(at(before), tail, at(after), 4), "{before} {after}");
-            }
-            for (before, after) in
-                [(-1, -1), (5, 5), (100, 5), (i64::MIN, i64::MIN), (i64::MAX, i64::MAX)]
-            {
-                assert!(is_off(at(before), tail, at(after), 4), "{before} {after}");
-            }
-        }
+    /// Whether this owner is a worker that says that it runs this task.
+    fn runs(&self, owner: Owner, key: Key) -> bool {
+        let place = owner.place().map(usize::from);
+        let words = place.and_then(|place| self.core.segment.region().workers().get(place));
+        let row = place.and_then(|place| self.places.get(place));
+        row.is_some_and(|row| row.worker.is_some())
+            // Relaxed: believed only after several looks.
+            && words.is_some_and(|words| words.running.load(Ordering::Relaxed) == key.get())
     }
 }
