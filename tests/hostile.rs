@@ -61,7 +61,7 @@ fn recovers(engine: &Engine, what: &str) {
                 Err(WaitError::TimedOut) => {
                     panic!("{what}: a task hangs: {:?}", engine.health());
                 }
-                Err(WaitError::Retrieve(_)) => in_a_row = 0,
+                Err(_) => in_a_row = 0,
             },
             Err(SubmitError::Full { .. }) => std::thread::yield_now(),
             Err(error) => panic!("{what}: {error}"),
