@@ -52,18 +52,22 @@ fn read(segment: &File, at: u64) -> u64 {
 /// Every task ends, and in the end all are answered again.
 fn recovers(engine: &Engine, what: &str) {
     let start = Instant::now();
-    let mut in_a_row = 0;
+    let (mut in_a_row, mut last) = (0, String::new());
     while in_a_row < 20 {
-        assert!(start.elapsed() < PATIENCE, "{what}: does not serve again");
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{what}: does not serve again: {last}, {:?}",
+            engine.health()
+        );
         match engine.submit(&Task::new().int(0)) {
             Ok(ticket) => match engine.wait(&ticket, PATIENCE / 2) {
                 Ok(_) => in_a_row += 1,
                 Err(WaitError::TimedOut) => {
                     panic!("{what}: a task hangs: {:?}", engine.health());
                 }
-                Err(_) => in_a_row = 0,
+                Err(error) => (in_a_row, last) = (0, error.to_string()),
             },
-            Err(SubmitError::Full { .. }) => std::thread::yield_now(),
+            Err(error @ SubmitError::Full { .. }) => last = error.to_string(),
             Err(error) => panic!("{what}: {error}"),
         }
     }
@@ -117,6 +121,42 @@ fn whatever_word_is_overwritten_every_task_ends_and_the_engine_serves_again() {
                 if health.is_well { Ok(health) } else { Err(format!("{what}: {health:?}")) }
             });
             eprintln!("{what}: {} deaths", health.deaths);
+        }
+    });
+}
+
+#[test]
+fn a_head_that_was_moved_back_does_not_make_the_engine_full_while_no_task_is_in_it() {
+    leak_free(|bench| {
+        let engine = start(bench, StartMethod::Auto);
+        let segment = segment();
+        for round in 0..5 {
+            recovers(&engine, "nothing");
+            wait_until("empty", || match engine.in_use() {
+                0 => Ok(()),
+                used => Err(format!("{used} in use")),
+            });
+            // Two rounds: what is there looks new.
+            write(&segment, HEAD, read(&segment, HEAD).wrapping_sub(32));
+            // Until there is no room.
+            let start = Instant::now();
+            while !matches!(engine.submit(&Task::new().int(0)), Err(SubmitError::Full { .. })) {
+                wait_until("empty", || match engine.in_use() {
+                    0 => Ok(()),
+                    used => Err(format!("{used} in use")),
+                });
+                // Or the audit was faster.
+                if start.elapsed() > Duration::from_secs(2) {
+                    break;
+                }
+            }
+            wait_until("room", || match engine.submit(&Task::new().int(0)) {
+                Ok(_) => Ok(()),
+                Err(error) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                    Err(format!("round {round}: {error}, {:?}", engine.health()))
+                }
+            });
         }
     });
 }
