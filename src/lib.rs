@@ -83,6 +83,9 @@ mod sync;
 mod sys;
 mod wire;
 
+#[cfg(feature = "faults")]
+#[doc(hidden)]
+pub use faults::fault_point;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use host::fuzzing;
