@@ -244,8 +244,12 @@ impl Core {
             let refused = entrance.gate.check().err();
             drop(entrance);
             self.book.release(key);
-            // Full in the ring, if not refused: the slot was handed back before its entry was reached.
-            return Err(refused.unwrap_or_else(|| self.full()));
+            return Err(refused.unwrap_or_else(|| {
+                // Full in the ring: a slot was handed back before its entry was reached, or the head
+                // was moved. The audit sees which.
+                self.mailbox.ask(Request::Look);
+                self.full()
+            }));
         }
         // Before the push: a worker may be done, or dead, the moment the entry is visible.
         self.book.accept(key);
