@@ -8,6 +8,11 @@
 //! An *empty* ring has as many tasks at a time as there are workers, and they sleep before; a *full*
 //! engine has a task in every slot. `tests/crash_others.rs` has the fork server and the host,
 //! `tests/python.rs` what only Python can do.
+//!
+//! Left out, because it is the same code or takes long: workers that start from scratch; rings of more
+//! than eight tasks; a fate of the first worker before the start is over, with tasks (there are none).
+//! Cases of SIGSTOP, which wait for the audits or a deadline, run many at a time, and so are not
+//! probed for leaks one by one.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
