@@ -9,6 +9,9 @@ use nearcall::peer::{
     Signature, TaskReader, ThreadReport, Value, run,
 };
 
+#[path = "models/storm.rs"]
+mod storm;
+
 fn main() -> ExitCode {
     run(None, Rust::default)
 }
@@ -50,7 +53,8 @@ impl Runtime for Rust {
             "initialize_dies" => std::process::abort(),
             _ => {}
         }
-        Ok(Model { name: self.model.clone(), signature: self.signature.clone(), calls: 0 })
+        let storm = (self.model == "storm").then(storm::Storm::new).transpose()?;
+        Ok(Model { name: self.model.clone(), signature: self.signature.clone(), calls: 0, storm })
     }
 }
 
@@ -58,11 +62,15 @@ struct Model {
     name: String,
     signature: Signature,
     calls: i64,
+    storm: Option<storm::Storm>,
 }
 
 impl Handler for Model {
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
         self.calls += 1;
+        if let Some(storm) = &self.storm {
+            return storm.handle(task, answer);
+        }
         let Ok(args) = decode(&self.signature, task) else {
             return answer.refuse(Refusal::MalformedTask);
         };
