@@ -74,7 +74,8 @@ mod sys;
 mod wire;
 
 pub use host::{
-    Answer, AsKey, Builder, Deadline, Engine, Key, Shutdown, StartReport, Ticket, WaitPolicy,
+    Answer, AsKey, Builder, Deadline, Engine, Health, Key, Reload, Shutdown, StartReport, Ticket,
+    WaitPolicy, WorkerHealth, WorkerState,
 };
 pub use wire::{
     Arg, Args, Exit, Kind, Len, Map, Parameter, PythonError, Refusal, Scalar, Seq, Signature,

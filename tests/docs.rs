@@ -34,6 +34,7 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
         (SubmitError::Mismatch(mismatch), "SubmitError::Mismatch"),
         (SubmitError::TooLarge { needed: 2, room: 1 }, "SubmitError::TooLarge"),
         (SubmitError::Closed { reason: String::new() }, "SubmitError::Closed"),
+        (SubmitError::Unavailable { reason: String::new() }, "SubmitError::Unavailable"),
         (SubmitError::ForkedChild, "SubmitError::ForkedChild"),
     ] {
         assert!(has_row(submit, error.flag(), variant), "{} {variant}", error.flag());
@@ -43,8 +44,14 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
     for (error, variant) in [
         (TaskError::Python(python).into(), "TaskError::Python"),
         (TaskError::Refused(Refusal::MalformedTask).into(), "TaskError::Refused"),
-        (TaskError::Died { pid: 1, exit: Exit::Unknown }.into(), "TaskError::Died"),
+        (
+            TaskError::Died { pid: 1, exit: Exit::Unknown, report: Box::default() }.into(),
+            "TaskError::Died",
+        ),
         (TaskError::Closed.into(), "TaskError::Closed"),
+        (TaskError::DeadlinePassed.into(), "TaskError::DeadlinePassed"),
+        (TaskError::Cancelled.into(), "TaskError::Cancelled"),
+        (TaskError::Unavailable { reason: String::new() }.into(), "TaskError::Unavailable"),
         (TaskError::Corrupt { detail: "" }.into(), "TaskError::Corrupt"),
         (RetrieveError::AlreadyRetrieved { key }, "RetrieveError::AlreadyRetrieved"),
         (RetrieveError::Unknown { key }, "RetrieveError::Unknown"),

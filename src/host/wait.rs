@@ -146,6 +146,9 @@ impl Core {
         let mut sleepy = spin.is_zero() || (parks && all_slept);
         while !self.retrieve_into(key, &mut answer)? {
             let now = Instant::now();
+            if !self.mailbox.attended() {
+                self.end_overdue(now);
+            }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(WaitError::TimedOut);
             }

@@ -65,6 +65,21 @@ impl Producer {
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// Takes all entries out of the ring, and makes stale ones of them, whatever they say: for when no
+    /// worker lives, and what the dead have left is not to be trusted.
+    pub(crate) fn vacate(&mut self, ring: RingWords<'_>) {
+        let entries = ring.entries.len() as u64;
+        for ahead in 0..entries {
+            let position = self.tail.wrapping_add(ahead);
+            if let Some(words) = ring.entries.get((position & (entries - 1)) as usize) {
+                // Relaxed, here and below: the next worker is started after this.
+                words.entry.store(Entry::stale(position, entries), Ordering::Relaxed);
+            }
+        }
+        ring.head.store(self.tail, Ordering::Relaxed);
+        self.head = self.tail;
+    }
+
     /// The position of the next entry.
     pub(crate) fn tail(&self) -> Position {
         self.tail

@@ -5,9 +5,7 @@
 //! lives may still write its slot.
 
 use crate::key::Generation;
-use crate::shm::{
-    Order, Owner, Phase, Position, RingWords, STANDBY, SlotWords, State, WorkerWords,
-};
+use crate::shm::{Order, Owner, Phase, STANDBY, SlotWords, State, WorkerWords};
 use crate::sync::Ordering;
 
 /// The generation of the task that `owner` has claimed, in this slot, and not published an outcome
@@ -90,13 +88,6 @@ pub(crate) fn requeue(slot: &SlotWords, generation: Generation) {
         // is dead.
         let _ = slot.claim.compare_exchange(seen, 0, Ordering::Release, Ordering::Relaxed);
     }
-}
-
-/// Takes all entries out of the ring, for when no worker lives and what they have left is not to be
-/// trusted: whoever waits is pushed again.
-pub(crate) fn vacate_ring(ring: RingWords<'_>, tail: Position) {
-    // Relaxed: the next worker is started after this.
-    ring.head.store(tail, Ordering::Relaxed);
 }
 
 /// Undoes what a broken worker has written over the words of a slot whose task has this

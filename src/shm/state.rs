@@ -131,6 +131,11 @@ impl Entry {
         self.0
     }
 
+    /// A word that is not fresh at `position`, as if nothing had been written there in this round.
+    pub(crate) const fn stale(position: Position, entries: u64) -> u64 {
+        (lap(position, entries) ^ 1) << Self::LAP_SHIFT
+    }
+
     /// The key in `word` if it was written for `position` and not a round earlier. `Some(None)`
     /// is a fresh entry that holds no key: something wrote there that should not.
     #[inline]

@@ -21,6 +21,15 @@ fn main() -> ExitCode {
 struct Rust {
     model: String,
     signature: Signature,
+    /// What the file said at the import.
+    content: String,
+}
+
+/// What stands in the file that a test has named.
+fn content() -> String {
+    std::env::var("NEARCALL_TEST_FILE")
+        .and_then(|path| std::fs::read_to_string(path).map_err(|_| std::env::VarError::NotPresent))
+        .unwrap_or_default()
 }
 
 impl Runtime for Rust {
@@ -30,6 +39,12 @@ impl Runtime for Rust {
         self.model.clone_from(&setup.model.callable);
         self.signature = setup.signature.clone();
         let mut report = ThreadReport { threads: 1, suspect: None };
+        if self.model == "file" {
+            self.content = content();
+            if self.content == "import_raises" {
+                return Err(PythonError::new("ImportError", "as the file says"));
+            }
+        }
         match self.model.as_str() {
             "import_raises" => return Err(PythonError::new("ImportError", "as asked")),
             "import_hangs" => loop {
@@ -45,6 +60,9 @@ impl Runtime for Rust {
     }
 
     fn instantiate(&mut self) -> Result<Model, PythonError> {
+        if self.model == "file" && content() == "initialize_raises" {
+            return Err(PythonError::new("ValueError", "as the file says"));
+        }
         match self.model.as_str() {
             "initialize_raises" => return Err(PythonError::new("ValueError", "as asked")),
             "initialize_hangs" => loop {
@@ -54,13 +72,20 @@ impl Runtime for Rust {
             _ => {}
         }
         let storm = (self.model == "storm").then(storm::Storm::new).transpose()?;
-        Ok(Model { name: self.model.clone(), signature: self.signature.clone(), calls: 0, storm })
+        Ok(Model {
+            name: self.model.clone(),
+            signature: self.signature.clone(),
+            content: self.content.clone(),
+            calls: 0,
+            storm,
+        })
     }
 }
 
 struct Model {
     name: String,
     signature: Signature,
+    content: String,
     calls: i64,
     storm: Option<storm::Storm>,
 }
@@ -84,6 +109,21 @@ impl Handler for Model {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Int(std::process::id().into())
             }
+            // As `sleep`; then also how many tasks this worker has had.
+            ("work", Some(Value::Int(ms))) => {
+                std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
+                Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(self.calls)])
+            }
+            // A variable of the environment, or None.
+            ("environment", Some(Value::Str(name))) => {
+                std::env::var(name).map_or(Value::None, Value::Str)
+            }
+            // Computes for ever.
+            ("loop", _) => loop {
+                std::hint::spin_loop();
+            },
+            // What the file said at the import.
+            ("file", _) => Value::Str(self.content.clone()),
             // Ends with this signal, or, if it is negative, with this exit status; 0 answers.
             ("die", Some(Value::Int(how))) if *how != 0 => die(*how),
             ("raise", Some(Value::Str(kind))) => {
