@@ -84,9 +84,9 @@ fn main() -> ExitCode {
 fn storm(args: &Args) -> anyhow::Result<ExitCode> {
     let worker = match &args.worker {
         Some(worker) => worker.clone(),
-        None => std::env::current_exe()
-            .context("who am I?")?
-            .with_file_name("nearcall-test-worker"),
+        None => {
+            std::env::current_exe().context("who am I?")?.with_file_name("nearcall-test-worker")
+        }
     };
     let ledger = Ledger::new().context("could not make the ledger")?;
     let record = Record::new(args.seconds, args.seed, args.json.clone());

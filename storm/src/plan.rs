@@ -50,6 +50,11 @@ pub(crate) struct Plan {
     pub(crate) slots: usize,
     pub(crate) policy: WaitPolicy,
     pub(crate) retries: u32,
+    /// Whether a warm worker stands by.
+    pub(crate) spare: bool,
+    /// When workers are replaced in order.
+    pub(crate) max_tasks: Option<u64>,
+    pub(crate) max_age: Option<u32>,
     /// Callers that wait for what they have submitted.
     pub(crate) closed_loops: u64,
     /// Callers that submit by the clock.
@@ -85,6 +90,9 @@ impl Plan {
                 &[WaitPolicy::Adaptive, WaitPolicy::Adaptive, WaitPolicy::Park, WaitPolicy::Spin],
             ),
             retries: if weather == Weather::Retries { dice.u32(1..=3) } else { 0 },
+            spare: dice.bool(),
+            max_tasks: dice.bool().then(|| dice.u64(5_000..50_000)),
+            max_age: dice.bool().then(|| dice.u32(500..5_000)),
             closed_loops: dice.u64(7..=10),
             open_loops: dice.u64(1..=2),
             faults: faults(&mut dice),
@@ -175,7 +183,10 @@ fn padding(number: u64, len: usize) -> &'static str {
     };
     static TEXT_IN_PLACE: [u8; MAX_PADDING + 62] = TEXT;
     let from = (number % 62) as usize;
-    TEXT_IN_PLACE.get(from..from + len).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or("")
+    TEXT_IN_PLACE
+        .get(from..from + len)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .unwrap_or("")
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ pub(crate) struct Storm {
 impl Storm {
     pub(crate) fn new() -> Result<Self, PythonError> {
         let variable = |name| {
-            std::env::var(name).map_err(|error| PythonError::new("KeyError", format!("{name}: {error}")))
+            std::env::var(name)
+                .map_err(|error| PythonError::new("KeyError", format!("{name}: {error}")))
         };
         let path = variable(orders::LEDGER)?;
         let ledger = OpenOptions::new().read(true).write(true).open(&path);
