@@ -1,5 +1,6 @@
 //! Who kills, stops, reloads, and has workers write into the segment.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -51,7 +52,10 @@ pub(crate) fn killer(scene: &Scene<'_>) {
                     killed += u64::from(scene.watch.signal(pid, signal));
                 }
             }
-            _ => killed += u64::from(signal_server(scene, Signal::KILL)),
+            _ => {
+                let sent = server(scene).map(|pidfd| pidfd_send_signal(pidfd, Signal::KILL));
+                killed += u64::from(sent.is_some_and(|sent| sent.is_ok()));
+            }
         }
         scene.record.sheet(KILLER).tally().kills += killed;
     });
@@ -71,16 +75,14 @@ fn worker(scene: &Scene<'_>, nth: usize) -> Option<u32> {
     pids.get(nth % pids.len().max(1)).copied()
 }
 
-/// A signal to the process that a worker was forked from, if that is a child of this one.
-fn signal_server(scene: &Scene<'_>, signal: Signal) -> bool {
-    let Some(worker) = worker(scene, 0) else { return false };
-    let Some((_, parent)) = state_and_parent(worker) else { return false };
-    let Some(server) = parent.parse().ok().and_then(Pid::from_raw) else { return false };
-    let Ok(pidfd) = pidfd_open(server, PidfdFlags::empty()) else { return false };
+/// The process that a worker was forked from, if that is a child of this one.
+fn server(scene: &Scene<'_>) -> Option<OwnedFd> {
+    let (_, parent) = state_and_parent(worker(scene, 0)?)?;
+    let server: u32 = parent.parse().ok()?;
+    let pidfd = pidfd_open(Pid::from_raw(server.cast_signed())?, PidfdFlags::empty()).ok()?;
     // After the descriptor is open: it is one process from here on.
-    let ours = state_and_parent(server.as_raw_pid().cast_unsigned())
-        .is_some_and(|(_, grandparent)| grandparent == std::process::id().to_string());
-    ours && pidfd_send_signal(&pidfd, signal).is_ok()
+    let (_, grandparent) = state_and_parent(server)?;
+    (grandparent == std::process::id().to_string()).then_some(pidfd)
 }
 
 /// Stops workers, and lets them go on or kills them.
@@ -96,11 +98,15 @@ pub(crate) fn stopper(scene: &Scene<'_>) {
         match kind {
             // The engine must be rid of it by itself: the task has a deadline.
             0 => submitter.order(Deed::Stop, 0, Some(Duration::from_millis(ticks))),
-            1 if signal_server(scene, Signal::STOP) => {
+            1 => {
+                let Some(server) = server(scene) else { return };
+                if pidfd_send_signal(&server, Signal::STOP).is_err() {
+                    return;
+                }
                 scene.pause(ticks);
-                signal_server(scene, Signal::CONT);
+                // It may have been given up and killed by now.
+                let _ = pidfd_send_signal(&server, Signal::CONT);
             }
-            1 => return,
             _ => {
                 let Some(pid) = worker(scene, nth) else { return };
                 if !scene.watch.signal(pid, Signal::STOP) {

@@ -10,6 +10,7 @@
 //! - `submitter`: callers of every kind, and the check of each task's end
 //! - `havoc`: who kills, stops, reloads, and has workers write into the segment
 //! - `watch`: when which worker ended, who has not moved for long, what a hung storm looks like
+//! - `journal`: what the engine has said lately
 //! - `ledger`: how often each task has run
 //! - `tally`: counts and the report
 //! - `leaks`: what is left behind
@@ -22,6 +23,7 @@
 //! a round.
 
 mod havoc;
+mod journal;
 mod leaks;
 mod ledger;
 mod plan;

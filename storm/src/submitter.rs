@@ -20,6 +20,9 @@ const BATCH: u64 = 8;
 const OPEN_LOOP: usize = 64;
 /// How long a caller stays away after a refusal.
 const AFTER_REFUSAL: Duration = Duration::from_micros(100);
+/// How long one who asks again and again stays away in between. Not a yield: on Linux 6.18 threads
+/// that yield again and again keep all others off the CPUs, for seconds.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(20);
 
 /// How a caller goes about a batch of tasks.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +125,8 @@ impl<'s> Submitter<'s> {
             self.sheet.begin(act, "by the clock");
             for _ in 0..dice.u64(1..=32) {
                 let order = self.draw(&mut dice);
-                if keys.len() >= OPEN_LOOP {
+                // The others need room too.
+                if keys.len() >= OPEN_LOOP.min(self.scene.engine.slots() / 4) {
                     self.sheet.tally().aside("held back");
                 } else if let Some(ticket) = self.submit_once(&order, None) {
                     keys.push_back((order, ticket.into_key(), Instant::now()));
@@ -186,10 +190,7 @@ impl<'s> Submitter<'s> {
             Way::Cancel => {
                 for (pending, (chosen, micros)) in pending.iter_mut().zip(&choices) {
                     if *chosen {
-                        let until = Instant::now() + Duration::from_micros(*micros);
-                        while Instant::now() < until {
-                            thread::yield_now();
-                        }
+                        thread::sleep(Duration::from_micros(*micros));
                         pending.terms.cancelled = Some(self.scene.engine.cancel(&pending.ticket));
                     }
                 }
@@ -338,7 +339,7 @@ impl<'s> Submitter<'s> {
         let since = Instant::now();
         while !pending.is_empty() {
             pending.retain(|p| !self.is_over(&p.order, p.ticket.key(), since));
-            thread::yield_now();
+            thread::sleep(BETWEEN_LOOKS);
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::journal::Journal;
 use crate::orders;
 
 /// What one actor counts.
@@ -127,6 +128,7 @@ pub(crate) struct Record {
     json: Option<PathBuf>,
     pub(crate) began: Instant,
     pub(crate) sheets: Vec<Sheet>,
+    pub(crate) journal: Journal,
     findings: AtomicU64,
     doomed: AtomicBool,
 }
@@ -142,6 +144,7 @@ impl Record {
             json,
             began: Instant::now(),
             sheets: (0..orders::LANES).map(|_| Sheet::default()).collect(),
+            journal: Journal::begin(),
             findings: AtomicU64::new(0),
             doomed: AtomicBool::new(false),
         }
