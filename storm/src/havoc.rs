@@ -32,7 +32,7 @@ pub(crate) fn killer(scene: &Scene<'_>) {
     acts(scene, KILLER, "kill", |dice| {
         // Mostly so rarely that workers get old enough to count as well; sometimes a volley.
         let volley = dice.u32(..8) == 0;
-        scene.pause(if volley { dice.u64(5..40) } else { dice.u64(100..600) });
+        scene.pause(if volley { dice.u64(5..40) } else { dice.u64(80..450) });
         let signal = DEADLY[dice.usize(..DEADLY.len())];
         let (nth, amount) = (dice.usize(..1 << 16), dice.i64(1..=100));
         let mut killed = 0;
@@ -135,6 +135,9 @@ pub(crate) fn reloader(scene: &Scene<'_>) {
         let began = Instant::now();
         let result = scene.engine.reload(limit);
         let took = began.elapsed();
+        if let Err(error) = &result {
+            scene.record.say(format!("a reload by {limit:?} took {took:?}: {error}"));
+        }
         let mut tally = scene.record.sheet(RELOADER).tally();
         match result {
             Ok(_) => tally.reloads += 1,

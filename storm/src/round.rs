@@ -205,6 +205,7 @@ impl Setting<'_> {
                 let text = format!("not well {PATIENCE:?} after the last hostile write");
                 watch::hang(self.engine, self.record, text);
             }
+            thread::sleep(TICK);
         }
         self.record.say(format!("well {:?} after the last hostile write", began.elapsed()));
         self.ledger.clear_counts();

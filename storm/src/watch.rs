@@ -108,10 +108,10 @@ impl Watch {
         let mut workers = lock(&self.workers);
         let Some(worker) = workers.get_mut(&pid) else { return false };
         let Some(pidfd) = &worker.pidfd else { return false };
-        let deadly = signal != Signal::STOP && signal != Signal::CONT;
         let now = Instant::now();
         let sent = pidfd_send_signal(pidfd, signal).is_ok();
-        if sent && deadly {
+        // The others do not reach a worker that is stopped before it goes on.
+        if sent && signal == Signal::KILL {
             worker.killed.get_or_insert(now);
         }
         sent
