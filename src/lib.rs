@@ -57,6 +57,7 @@
 //!
 //! # Features
 //! - `faults` (off): named points at which tests make workers stop or die. Never for a service.
+//! - `fuzzing` (off): doors to inner functions, for the fuzz targets. Never for a service.
 //!
 //! # Platform
 //! Linux with glibc, kernel 5.4 or later, on x86-64 or aarch64. Workers: CPython 3.9 to 3.13 with
@@ -73,6 +74,9 @@ mod sync;
 mod sys;
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use host::fuzzing;
 pub use host::{
     Answer, AsKey, Builder, Deadline, Engine, Health, Key, Reload, Shutdown, StartReport, Ticket,
     WaitPolicy, WorkerHealth, WorkerState,

@@ -196,6 +196,12 @@ fn the_death_of_the_host_ends_all_its_processes() {
     });
 }
 
+/// Since some time ago, for all processes alike.
+fn milliseconds() -> u64 {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    u64::try_from(now.as_millis()).unwrap()
+}
+
 #[test]
 fn after_a_pause_of_the_host_a_task_gets_a_moment_to_end_although_its_deadline_has_passed() {
     leak_free(|bench| {
@@ -214,14 +220,14 @@ fn after_a_pause_of_the_host_a_task_gets_a_moment_to_end_although_its_deadline_h
                     state => Err(format!("{state:?}")),
                 });
                 nix::unistd::write(&told, &engine.worker_pids()[0].to_ne_bytes()).unwrap();
+                let over = AtomicBool::new(false);
                 let answered = thread::scope(|scope| {
-                    let over = AtomicBool::new(false);
-                    let over = &over;
-                    // A byte for each sign of life of the supervisor.
+                    // When the supervisor was asked for each sign of life that it has given.
                     scope.spawn(|| {
                         while !over.load(Ordering::Relaxed) {
+                            let asked = milliseconds();
                             if engine.health().unwrap().supervisor_responds {
-                                nix::unistd::write(&told, &[1]).unwrap();
+                                nix::unistd::write(&told, &asked.to_ne_bytes()).unwrap();
                             }
                             thread::sleep(Duration::from_millis(1));
                         }
@@ -241,13 +247,12 @@ fn after_a_pause_of_the_host_a_task_gets_a_moment_to_end_although_its_deadline_h
                 signal(host, Signal::SIGSTOP);
                 // Longer than the deadline, and than the supervisor can be late by itself.
                 thread::sleep(Duration::from_millis(1500));
-                // What was written before, at least a byte.
-                nix::unistd::read(&stopped, &mut [0; 1 << 16]).unwrap();
+                let resumed = milliseconds();
                 signal(host, Signal::SIGCONT);
-                // The supervisor comes to its senses before the worker does. (The first sign of life
-                // may be of before the pause, and was only told after it.)
-                for _ in 0..2 {
-                    nix::unistd::read(&stopped, &mut [0]).unwrap();
+                // The supervisor comes to its senses before the worker does.
+                let mut asked = [0; 8];
+                while u64::from_ne_bytes(asked) <= resumed {
+                    nix::unistd::read(&stopped, &mut asked).unwrap();
                 }
                 signal(u32::from_ne_bytes(worker), Signal::SIGCONT);
                 assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));

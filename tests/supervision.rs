@@ -191,7 +191,7 @@ fn a_task_that_is_done_is_not_cancelled_and_keeps_its_answer() {
 #[test]
 fn deadlines_that_pass_in_the_moment_of_the_answer_end_in_one_or_the_other() {
     leak_free(|bench| {
-        let engine = working(bench, 2).slots(4).start().unwrap();
+        let engine = working(bench, 2).start().unwrap();
         let mut ended = [0, 0];
         for round in 0..150 {
             let deadline = Duration::from_micros(900 + 10 * (round % 40));
@@ -201,6 +201,8 @@ fn deadlines_that_pass_in_the_moment_of_the_answer_end_in_one_or_the_other() {
                     assert_eq!(task_error::<()>(Err(error)), TaskError::DeadlinePassed);
                     ended[1] += 1;
                 }
+                // Each slot is held until its worker is dead.
+                Err(CallError::Submit(SubmitError::Full { .. })) => thread::yield_now(),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -231,6 +233,25 @@ fn a_deadline_is_kept_without_anybody_who_waits() {
 }
 
 #[test]
+fn deadlines_are_kept_to_the_millisecond_and_not_at_the_next_audit() {
+    leak_free(|bench| {
+        let engine = working(bench, 1).start().unwrap();
+        let running = engine.submit(&work(FOR_EVER)).unwrap();
+        until_running(&engine, running.key());
+        let mut late = Duration::ZERO;
+        for _ in 0..20 {
+            let deadline = Instant::now() + Duration::from_millis(5);
+            let ticket = engine.submit_by(&work(0), deadline).unwrap();
+            assert_eq!(task_error(engine.wait(ticket, PATIENCE)), TaskError::DeadlinePassed);
+            late += Instant::now() - deadline;
+        }
+        // Audits alone would be late by 50 ms each, on average. Tenfold slack for a busy machine.
+        assert!(late < Duration::from_millis(20 * 20), "{late:?}");
+        engine.cancel(running);
+    });
+}
+
+#[test]
 fn a_double_keeps_deadlines_too_and_gives_the_slot_back_when_its_closure_returns() {
     leak_free(|_| {
         let open = std::sync::Arc::new(AtomicBool::new(false));
@@ -247,9 +268,13 @@ fn a_double_keeps_deadlines_too_and_gives_the_slot_back_when_its_closure_returns
         let engine = engine.unwrap();
         let running = engine.submit_by(&Task::new(), Duration::from_millis(10)).unwrap();
         let waiting = engine.submit_by(&Task::new(), Duration::from_millis(10)).unwrap();
-        for ticket in [running, waiting] {
-            assert_eq!(task_error(engine.wait(ticket, PATIENCE)), TaskError::DeadlinePassed);
-        }
+        assert_eq!(task_error(engine.wait(running, PATIENCE)), TaskError::DeadlinePassed);
+        let error = wait_until("over", || match engine.retrieve(&waiting) {
+            Err(error) => Ok(error),
+            other => Err(format!("{other:?}")),
+        });
+        assert_eq!(error, RetrieveError::Task(TaskError::DeadlinePassed));
+        drop(waiting);
         assert!(matches!(engine.submit(&Task::new()), Err(SubmitError::Full { .. })));
         open.store(true, Ordering::Relaxed);
         until_free(&engine);
@@ -332,6 +357,11 @@ fn a_spare_takes_over_and_another_stands_by() {
             });
             let serving = until_whole(&engine, &[]);
             assert!(!serving.contains(&spare));
+            let tickets: Vec<_> = (0..16).map(|_| engine.submit(&work(1)).unwrap()).collect();
+            for ticket in tickets {
+                let pid = engine.wait(ticket, PATIENCE).unwrap().int(0).unwrap();
+                assert_ne!(pid, i64::from(spare), "it takes no tasks");
+            }
             signal(serving[0], Signal::SIGKILL);
             let now = until_whole(&engine, &serving[..1]);
             assert!(now.contains(&spare) && now.contains(&serving[1]), "{now:?}");
@@ -351,16 +381,24 @@ fn a_spare_takes_over_and_another_stands_by() {
 /// Calls from a thread until it is told to end; the answers, in order, without repetition.
 fn answers_meanwhile(engine: &Engine, act: impl FnOnce()) -> Vec<String> {
     let over = AtomicBool::new(false);
+    let begun = std::sync::Barrier::new(2);
     thread::scope(|scope| {
         let caller = scope.spawn(|| {
-            let mut answers = Vec::new();
-            while !over.load(Ordering::Relaxed) {
+            let call = || {
                 let answer = engine.call(&Task::new(), PATIENCE).unwrap();
-                answers.push(answer.str(0).unwrap().to_owned());
+                answer.str(0).unwrap().to_owned()
+            };
+            let mut answers = vec![call()];
+            begun.wait();
+            let mut last = false;
+            while !last {
+                last = over.load(Ordering::Relaxed);
+                answers.push(call());
                 answers.dedup();
             }
             answers
         });
+        begun.wait();
         act();
         over.store(true, Ordering::Relaxed);
         caller.join().unwrap()
@@ -498,7 +536,10 @@ fn when_no_worker_can_be_had_submit_says_so_and_why_and_takes_tasks_again_later(
         assert!(!health.takes_tasks && !health.is_well && health.supervisor_responds);
         code.say("two");
         wait_until("available", || match engine.call(&Task::new(), PATIENCE) {
-            Ok(answer) => Ok(assert_eq!(answer.str(0), Ok("one"), "the import was before")),
+            Ok(answer) => {
+                assert_eq!(answer.str(0), Ok("one"), "the import was before");
+                Ok(())
+            }
             Err(error) => Err(error.to_string()),
         });
         assert!(engine.health().unwrap().takes_tasks);

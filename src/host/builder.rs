@@ -326,7 +326,7 @@ impl Builder {
         double::start(self.validate()?, model)
     }
 
-    fn validate(self) -> Result<Config, ConfigError> {
+    pub(crate) fn validate(self) -> Result<Config, ConfigError> {
         let workers = self.workers.unwrap_or_else(|| cpus::available().min(MAX_WORKERS as usize));
         let sizes = Sizes {
             slots: within("slots", self.slots, MIN_SLOTS, MAX_SLOTS)?,

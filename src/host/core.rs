@@ -322,6 +322,18 @@ impl Core {
         self.outcome_of(key) != Published::NotYet || self.book.look(key) != Look::Live
     }
 
+    /// What [`retrieve_into`](Self::retrieve_into) does, for a thread that does not wait: where there
+    /// is no supervisor, it keeps the deadlines.
+    #[inline]
+    pub(crate) fn poll(&self, key: Key, answer: &mut Answer) -> Result<bool, RetrieveError> {
+        let taken = self.retrieve_into(key, answer)?;
+        if !taken && !self.mailbox.attended && self.deadlines.next().is_some() {
+            self.end_overdue(std::time::Instant::now());
+            return self.retrieve_into(key, answer);
+        }
+        Ok(taken)
+    }
+
     /// Takes the outcome of `key` if there is one; `false` if the task is still with the workers.
     #[inline]
     pub(crate) fn retrieve_into(

@@ -151,7 +151,7 @@ impl Engine {
     #[inline]
     pub fn retrieve(&self, task: impl AsKey) -> Result<Option<Answer>, RetrieveError> {
         let mut answer = Answer::new();
-        Ok(self.core.retrieve_into(task.as_key(), &mut answer)?.then_some(answer))
+        Ok(self.core.poll(task.as_key(), &mut answer)?.then_some(answer))
     }
 
     /// What [`retrieve`](Engine::retrieve) does, into an answer whose memory is used again.
@@ -165,7 +165,7 @@ impl Engine {
         task: impl AsKey,
         answer: &mut Answer,
     ) -> Result<bool, RetrieveError> {
-        self.core.retrieve_into(task.as_key(), answer).inspect_err(|_| answer.payload().clear())
+        self.core.poll(task.as_key(), answer).inspect_err(|_| answer.payload().clear())
     }
 
     /// Waits for the answer of a task.

@@ -22,5 +22,7 @@ pub use builder::Builder;
 pub use engine::{Engine, Reload, Shutdown, StartReport};
 pub use health::{Health, WorkerHealth, WorkerState};
 pub use patience::WaitPolicy;
+#[cfg(feature = "fuzzing")]
+pub use supervisor::fuzzing;
 pub use ticket::{AsKey, Ticket};
 pub use wait::Deadline;

@@ -94,7 +94,8 @@ pub(crate) fn requeue(slot: &SlotWords, generation: Generation) {
 /// generation: an outcome that cannot be, a claim of a task that was never given. What an honest
 /// worker writes at the same moment stays.
 pub(crate) fn heal(slot: &SlotWords, generation: Generation) {
-    let is_honest = |state: State| !state.generation.is_after(generation);
+    let is_honest =
+        |state: State| state.generation == generation || generation.is_after(state.generation);
     // Relaxed, here and below: nothing is read through them.
     let done = slot.done.load(Ordering::Relaxed);
     let may_be = State::unpack(done).is_some_and(|state| {

@@ -10,7 +10,7 @@ use super::places::Life;
 use super::{Supervisor, TICK};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{Entry, Position, State};
+use crate::shm::{Entry, Owner, Phase, Position, State};
 use crate::sync::{Ordering, fence};
 
 /// Audits without any task before the supervisor sleeps without a time limit.
@@ -20,14 +20,32 @@ const WAKE_TICKS: u32 = 2;
 /// Audits without progress before workers that should take a waiting task are replaced.
 const STALL_TICKS: u32 = 10;
 
+/// Audits from one look for tasks without an entry to the next, while there are entries: it goes
+/// through all slots.
+const LOSS_TICKS: u32 = 5;
+/// Such looks, at least, before a task that is claimed by nobody counts as lost. (A worker that is
+/// stopped between two of its steps looks like that for a while.)
+const UNOWNED_LOOKS: u32 = 12;
+
 /// What the audits have seen.
 #[derive(Default)]
 pub(super) struct Audit {
     head: Position,
     ticks_without_progress: u32,
     idle_ticks: u32,
-    /// Waiting tasks, and where the head was when they were first seen.
-    waiting: HashMap<Key, Position>,
+    /// Audits with tasks.
+    ticks: u32,
+    /// Tasks without an outcome that no worker runs, at the last look.
+    open: HashMap<Key, Open>,
+}
+
+/// A task without an outcome that no worker runs.
+#[derive(Clone, Copy)]
+enum Open {
+    /// It waits, or is to be skipped: when the head is here, its entry was passed.
+    Waits { until: Position },
+    /// It is claimed, but by nobody who says so. How many looks have seen this before.
+    Unowned { looks: u32 },
 }
 
 impl Supervisor {
@@ -79,7 +97,9 @@ impl Supervisor {
         } else {
             self.audit.ticks_without_progress += 1;
         }
-        if self.has_lost_entries(head) {
+        self.audit.ticks = self.audit.ticks.wrapping_add(1);
+        let is_empty = head == core.tail();
+        if (is_empty || self.audit.ticks.is_multiple_of(LOSS_TICKS)) && self.has_lost_tasks() {
             return self.condemn_all();
         }
         let ticks = self.audit.ticks_without_progress;
@@ -199,30 +219,78 @@ impl Supervisor {
         idle.filter(|(_, (place, busy))| serves(place) && !busy).map(|(index, _)| index).collect()
     }
 
-    /// Whether tasks wait that have no entry in the ring any more, or the head is where it cannot be:
-    /// somebody has written there who should not.
-    fn has_lost_entries(&mut self, head: Position) -> bool {
-        let region = self.core.segment.region();
+    /// Whether something stands in the segment that honest parties do not leave there: tasks that wait
+    /// and have no entry in the ring any more, tasks that are claimed and that nobody runs, a head that
+    /// is where it cannot be.
+    fn has_lost_tasks(&mut self) -> bool {
+        let core = self.core.clone();
+        let region = core.segment.region();
         let entries = region.layout().ring_entries;
-        let tail = self.core.tail();
-        let mut waiting = HashMap::new();
+        let tail = core.tail();
+        // Acquire: pairs with the Release in `claim`: the claims that came before it are seen below.
+        let head = region.ring().head.load(Ordering::Acquire);
+        // Between the two looks at the tail any number of tasks may have come and gone.
+        let next_tail = core.tail();
+        let ring = region.ring();
+        let hides = ring.entries.get((head & (entries - 1)) as usize).is_some_and(|words| {
+            // Relaxed: the lock around the tail has ordered it behind the push.
+            Entry::fresh(words.entry.load(Ordering::Relaxed), head, entries).is_none()
+        });
+        // Relaxed: what was read above stays true if the head is still the same.
+        let is_hidden = head != next_tail && hides && ring.head.load(Ordering::Relaxed) == head;
+        let is_ahead = |of: Position| (head.wrapping_sub(of) as i64) >= 0;
+        let mut lost = is_hidden
+            || !is_ahead(tail.wrapping_sub(entries))
+            || is_ahead(next_tail.wrapping_add(1));
+        let before = std::mem::take(&mut self.audit.open);
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };
-            // Relaxed: believed only at the second tick, and a claim is by exchange.
+            let Some(key) = core.book.accepted_at(index).filter(|key| core.is_held(*key)) else {
+                continue;
+            };
+            // Relaxed: believed only at a later look.
             let claim = State::unpack(slot.words.claim.load(Ordering::Relaxed));
-            if let Some(key) = self.core.book.live_at(index)
-                && claim.map(|claim| claim.generation) != key.generation()
-            {
-                waiting.insert(key, self.audit.waiting.get(&key).copied().unwrap_or(head));
-            }
+            let claim = claim.filter(|claim| Some(claim.generation) == key.generation());
+            let before = before.get(&key);
+            let now = match claim {
+                // Its entry is to be reached yet.
+                None | Some(State { phase: Phase::Cancelled, .. }) => match before {
+                    Some(&Open::Waits { until }) => {
+                        lost |= is_ahead(until);
+                        Open::Waits { until }
+                    }
+                    // The entry was pushed before this.
+                    _ => Open::Waits { until: core.tail() },
+                },
+                Some(claim) if self.runs(claim.owner, key) => continue,
+                Some(_) => match before {
+                    Some(&Open::Unowned { looks }) => {
+                        lost |= looks >= UNOWNED_LOOKS;
+                        Open::Unowned { looks: looks + 1 }
+                    }
+                    _ => Open::Unowned { looks: 0 },
+                },
+            };
+            self.audit.open.insert(key, now);
         }
-        let is_lost = |(key, since): (&Key, &Position)| {
-            let seen_before = self.audit.waiting.contains_key(key);
-            seen_before && (head == tail || head.wrapping_sub(*since) >= entries)
-        };
-        // The tail was read after the head.
-        let lost = tail.wrapping_sub(head) > entries || waiting.iter().any(is_lost);
-        self.audit.waiting = if lost { HashMap::new() } else { waiting };
+        if lost {
+            self.audit.open.clear();
+        }
         lost
+    }
+
+    /// A task has a new entry.
+    pub(super) fn note_push(&mut self, key: Key) {
+        self.audit.open.remove(&key);
+    }
+
+    /// Whether this owner is a worker that says that it runs this task.
+    fn runs(&self, owner: Owner, key: Key) -> bool {
+        let place = owner.place().map(usize::from);
+        let words = place.and_then(|place| self.core.segment.region().workers().get(place));
+        let row = place.and_then(|place| self.places.get(place));
+        row.is_some_and(|row| row.worker.is_some())
+            // Relaxed: believed only after several looks.
+            && words.is_some_and(|words| words.running.load(Ordering::Relaxed) == key.get())
     }
 }

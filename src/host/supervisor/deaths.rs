@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::overdue::OVERDUE;
 use super::places::{Life, Worker};
 use super::versions::Stage;
 use super::{Ending, Supervisor};
@@ -37,7 +38,7 @@ impl Supervisor {
             self.shared.deaths.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(pid, worker = index, %exit, killed_for = worker.killed_for, "a worker has ended");
         }
-        let blameless = in_order || worker.killed_for.is_some() || exit == Exit::WithServer;
+        let blameless = in_order || worker.killed_for == Some(OVERDUE) || exit == Exit::WithServer;
         self.vacate_seat(index, &worker, blameless, now);
         let report = DeathReport {
             out_of_memory: match worker.killed_for {
@@ -89,7 +90,7 @@ impl Supervisor {
 
     /// Ends the task that a dead worker had, or has it done once more; tells all who wait for anything
     /// of its, and passes on the wake that it may have swallowed.
-    fn settle_dead(&mut self, index: usize, death: Death, report: &DeathReport) {
+    pub(super) fn settle_dead(&mut self, index: usize, death: Death, report: &DeathReport) {
         let core = self.core.clone();
         let region = core.segment.region();
         let owner = u16::try_from(index).ok().and_then(Owner::worker);
@@ -135,6 +136,7 @@ impl Supervisor {
             && self.ending != Ending::Stopping
             && earlier.len() < self.config.retries as usize;
         if may_retry && self.core.push_again(key) {
+            self.note_push(key);
             tracing::warn!(%key, pid = death.pid, "the task of a dead worker is done once more");
             self.histories.insert(key, earlier.into_iter().chain([death]).collect());
             return;

@@ -209,6 +209,7 @@ impl Supervisor {
             worker.enter(life, now);
         }
         match ending {
+            Ending::No if has_seat => self.order(index, Order::Serve),
             Ending::No => {}
             Ending::Draining if has_seat => self.order(index, Order::Drain),
             Ending::Draining | Ending::Stopping => self.order(index, Order::Stop),

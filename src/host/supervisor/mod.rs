@@ -18,6 +18,9 @@ mod audit;
 mod deaths;
 mod ending;
 mod events;
+#[cfg(feature = "fuzzing")]
+#[path = "../../fuzzing.rs"]
+pub mod fuzzing;
 mod overdue;
 mod places;
 mod repair;
@@ -352,7 +355,7 @@ impl Supervisor {
         for index in 0..self.places.len() {
             self.tend_worker(index, now);
         }
-        self.rebuild(now);
+        self.rebuild();
         self.staff(now);
         if now >= self.no_judging_before {
             self.core.end_overdue(now);

@@ -13,6 +13,9 @@ use crate::sync::Ordering;
 /// keeps the slot.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Why the worker of such a task is killed.
+pub(super) const OVERDUE: &str = "its task was cancelled, or not done by its deadline";
+
 /// A task that is over and that a worker still has.
 pub(super) struct Overdue {
     key: Key,
@@ -89,7 +92,7 @@ impl Supervisor {
             && let Some(place) = self.places.get_mut(usize::from(place))
             && place.worker.as_ref().is_some_and(|worker| worker.killed_for.is_none())
         {
-            place.kill("its task was cancelled, or not done by its deadline");
+            place.kill(OVERDUE);
         }
     }
 

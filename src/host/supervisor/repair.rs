@@ -1,8 +1,6 @@
 //! After somebody has written into the segment what nobody writes: the workers go, and with them all
 //! that they could have written.
 
-use std::time::Instant;
-
 use super::Supervisor;
 use crate::error::TaskError;
 use crate::ring;
@@ -36,7 +34,7 @@ impl Supervisor {
 
     /// Once no worker lives that could still write: ends the tasks of which nobody can say any more
     /// whether they were begun, and makes the shared words those of a fresh segment.
-    pub(super) fn rebuild(&mut self, now: Instant) {
+    pub(super) fn rebuild(&mut self) {
         if !self.rebuilds {
             return;
         }
@@ -62,8 +60,5 @@ impl Supervisor {
         tracing::warn!(ended, "the segment was made anew");
         self.rebuilds = false;
         self.audit = Default::default();
-        for seat in &mut self.seats {
-            seat.not_before = now;
-        }
     }
 }
