@@ -207,7 +207,9 @@ impl Setting<'_> {
             }
             thread::sleep(TICK);
         }
-        self.record.say(format!("well {:?} after the last hostile write", began.elapsed()));
+        if !self.record.is_doomed() {
+            self.record.say(format!("well {:?} after the last hostile write", began.elapsed()));
+        }
         self.ledger.clear_counts();
     }
 
