@@ -90,7 +90,7 @@ pub(crate) fn stopper(scene: &Scene<'_>) {
     let submitter = Submitter::new(scene, STOPPER);
     acts(scene, STOPPER, "stop", |dice| {
         scene.pause(dice.u64(200..2000));
-        let (nth, ticks, goes_on) = (dice.usize(..1 << 16), dice.u64(1..1500), dice.bool());
+        let (nth, ticks, goes_on) = (dice.usize(..1 << 16), dice.u64(1..1000), dice.bool());
         let kind = dice.u32(..10);
         if scene.is_over() {
             return;

@@ -129,7 +129,7 @@ fn faults(dice: &mut Rng) -> String {
         .map(|_| {
             let point = pick(dice, &POINTS);
             let how = pick(dice, &["kill", "kill", "abort", "segv", "exit"]);
-            format!("{point}={how}@{}", dice.u32(2..40))
+            format!("{point}={how}@{}", dice.u32(2..120))
         })
         .collect();
     faults.join(",")
