@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use nearcall::fault_point;
 use nearcall::peer::{
     AnswerBuf, Handler, Kind, MalformedTask, PythonError, Refusal, Runtime, Scalar, Setup,
     Signature, TaskReader, ThreadReport, Value, run,
@@ -65,8 +66,25 @@ impl Runtime for Rust {
     }
 
     fn instantiate(&mut self) -> Result<Model, PythonError> {
-        if self.model == "file" && content() == "initialize_raises" {
-            return Err(PythonError::new("ValueError", "as the file says"));
+        if self.model == "file" {
+            match content().as_str() {
+                "initialize_raises" => {
+                    return Err(PythonError::new("ValueError", "as the file says"));
+                }
+                "initialize_hangs" => loop {
+                    std::thread::park();
+                },
+                "initialize_kills_the_server" => {
+                    // SAFETY: has no preconditions.
+                    let server = unsafe { libc::getppid() };
+                    // SAFETY: neither has this; the fork server is this process' parent.
+                    unsafe { libc::kill(server, libc::SIGKILL) };
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                _ => {}
+            }
         }
         match self.model.as_str() {
             "initialize_raises" => return Err(PythonError::new("ValueError", "as asked")),
@@ -74,6 +92,7 @@ impl Runtime for Rust {
                 std::thread::park();
             },
             "initialize_dies" => std::process::abort(),
+            "slow_start" => std::thread::sleep(Duration::from_millis(300)),
             _ => {}
         }
         let storm = (self.model == "storm").then(storm::Storm::new).transpose()?;
@@ -101,6 +120,7 @@ impl Handler for Model {
         if let Some(storm) = &self.storm {
             return storm.handle(task, answer);
         }
+        fault_point("model.decoding");
         let Ok(args) = decode(&self.signature, task) else {
             return answer.refuse(Refusal::MalformedTask);
         };
@@ -113,6 +133,12 @@ impl Handler for Model {
             ("sleep", Some(Value::Int(ms))) => {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Int(std::process::id().into())
+            }
+            // Takes a millisecond, in which others may be woken.
+            ("slow_echo", _) => {
+                std::thread::sleep(Duration::from_millis(1));
+                fault_point("model.calling");
+                Value::Tuple(args)
             }
             // As `sleep`, until it is interrupted; also tells how often it ever was.
             ("interruptible", Some(Value::Int(ms))) => {
@@ -200,6 +226,7 @@ impl Handler for Model {
             _ => Value::Tuple(args),
         };
         answer.start_value();
+        fault_point("model.encoding");
         answer.value(&value);
     }
 
@@ -212,6 +239,7 @@ impl Handler for Model {
     }
 
     fn tidy(&mut self) {
+        fault_point("model.tidying");
         // Longer than the audits give an idle worker that takes no task.
         if self.name == "slow_tidy" && self.calls == 1 {
             std::thread::sleep(Duration::from_secs(2));
@@ -219,6 +247,7 @@ impl Handler for Model {
     }
 
     fn finalize(self) {
+        fault_point("model.finalizing");
         if self.name == "finalize_hangs" {
             loop {
                 std::thread::park();

@@ -19,6 +19,8 @@ const IDLE_TICKS: u32 = 20;
 const WAKE_TICKS: u32 = 2;
 /// Audits without progress before workers that should take a waiting task are replaced.
 const STALL_TICKS: u32 = 10;
+/// How often they are replaced for the same entry before it is the lock that cannot be had.
+const STALLS: u32 = 2;
 
 /// Audits from one look for tasks without an entry to the next, while there are entries: it goes
 /// through all slots.
@@ -32,6 +34,8 @@ const UNOWNED_LOOKS: u32 = 12;
 pub(super) struct Audit {
     head: Position,
     ticks_without_progress: u32,
+    /// How often workers were replaced because nobody took the entry at the head.
+    stalls: u32,
     idle_ticks: u32,
     /// Audits with tasks.
     ticks: u32,
@@ -61,7 +65,10 @@ impl Supervisor {
         self.core.reclaim();
         self.next_tick = Some(now + TICK);
         self.retire(now);
-        if self.core.book.in_use() > 0 {
+        // Relaxed: looked at again and again.
+        let head = self.core.segment.region().ring().head.load(Ordering::Relaxed);
+        // Entries without tasks are none that honest parties leave for long.
+        if self.core.book.in_use() > 0 || head != self.core.tail() {
             self.audit.idle_ticks = 0;
             self.watch_the_busy();
             self.replace_stopped();
@@ -93,6 +100,7 @@ impl Supervisor {
         let head = ring.head.load(Ordering::Relaxed);
         if head != self.audit.head || !ring::pending(ring) {
             self.audit.head = head;
+            self.audit.stalls = 0;
             self.audit.ticks_without_progress = 0;
         } else {
             self.audit.ticks_without_progress += 1;
@@ -124,6 +132,12 @@ impl Supervisor {
         } else if ticks >= STALL_TICKS {
             // One of them sits in the lock, or they do not wake up.
             self.audit.ticks_without_progress = 0;
+            self.audit.stalls += 1;
+            if self.audit.stalls > STALLS {
+                // Nor do those that were new: nobody has the lock, and it says that somebody does.
+                self.audit.stalls = 0;
+                return self.condemn_all();
+            }
             for index in idle {
                 if let Some(place) = self.places.get_mut(index) {
                     tracing::error!(index, "an idle worker takes no task: replacing it");

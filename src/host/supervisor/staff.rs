@@ -160,6 +160,8 @@ impl Supervisor {
             // Relaxed: the worker is forked after this.
             words.order.store(Order::Standby as u32, Ordering::Relaxed);
         }
+        // One from scratch believes it, and a worker may have scribbled there.
+        self.core.segment.region().publish_header();
         let told = self.target().is_some_and(|version| version.server.tell(&message).is_ok());
         if !told {
             self.lose_server(version, now);
