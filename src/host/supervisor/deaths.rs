@@ -9,10 +9,10 @@ use super::{Ending, Supervisor};
 use crate::error::{Death, DeathReport, StartError, TaskError};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{Owner, State};
+use crate::shm::{BROKEN, Owner, State};
 use crate::sync::{Ordering, fence};
 use crate::sys::futex;
-use crate::wire::{BROKEN_STATUS, Exit};
+use crate::wire::Exit;
 
 /// Workers in a row that cannot be had, before `submit` says so.
 const DOWN_AFTER: u32 = 3;
@@ -52,8 +52,11 @@ impl Supervisor {
             last_words,
             earlier: Vec::new(),
         };
+        let words = self.core.segment.region().workers().get(index);
+        // Relaxed: written before the worker ended, and only a hint: a fault too many is no harm.
+        let is_broken = words.is_some_and(|words| words.away.load(Ordering::Relaxed) == BROKEN);
         self.settle_dead(index, Death { pid, exit }, &report);
-        if exit == Exit::Code(BROKEN_STATUS) {
+        if is_broken {
             self.condemn_all();
         }
         if !worker.ready && !blameless {
