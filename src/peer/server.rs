@@ -29,6 +29,9 @@ use crate::wire::{
 /// How long the host may take to make room in the control socket.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a worker whose task is not its own any more waits to be killed.
+const CONDEMNED_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What `nearcall-worker --version` tells about its language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Language {
@@ -526,10 +529,13 @@ fn serve_tasks<R: Runtime>(
             model.finalize();
             Ok(0)
         }
-        (End::Condemned, _) => loop {
-            // The supervisor's SIGKILL is on its way; nothing may be touched before it comes.
-            std::thread::park();
-        },
+        (End::Condemned, _) => {
+            // The supervisor's SIGKILL is on its way; nothing may be touched before it comes. If it does
+            // not come, somebody else has written there, and the supervisor knows of nothing.
+            std::thread::sleep(CONDEMNED_PATIENCE);
+            eprintln!("nearcall-worker (pid {}): its task was taken from it", process::own_pid());
+            Ok(1)
+        }
         (End::Broken, _) => {
             eprintln!(
                 "nearcall-worker (pid {}): the segment's lock or slots are broken",
