@@ -688,3 +688,32 @@ fn a_fork_server_that_cannot_be_had_is_told_by_submit_with_the_reason() {
         }
     });
 }
+
+#[test]
+fn a_spare_that_never_gets_ready_does_not_keep_a_reload_from_its_end() {
+    leak_free(|bench| {
+        let code = Code::new("one");
+        let engine = code.builder(bench).workers(1).spare(true).start().unwrap();
+        let spare = |state: WorkerState| {
+            wait_until("a spare", || {
+                let health = engine.health().unwrap();
+                let spare = health.workers.iter().find(|worker| worker.state == state);
+                spare.map(|spare| spare.pid).ok_or(format!("{health:?}"))
+            })
+        };
+        let ready = spare(WorkerState::Standby);
+        code.say("initialize_hangs");
+        signal(ready, Signal::SIGKILL);
+        let hanging = spare(WorkerState::Starting);
+        wait_until("hanging", || match common::process_state(hanging) {
+            Some('S') => Ok(()),
+            state => Err(format!("{state:?}")),
+        });
+        code.say("two");
+        let deaths = engine.health().unwrap().deaths;
+        engine.reload(PATIENCE / 2).unwrap();
+        assert_eq!(engine.call(&Task::new(), PATIENCE).unwrap().str(0), Ok("two"));
+        spare(WorkerState::Standby);
+        assert_eq!(engine.health().unwrap().deaths, deaths, "it was replaced in order");
+    });
+}

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::overdue::OVERDUE;
 use super::places::{Life, Worker};
+use super::staff::UNNEEDED;
 use super::versions::Stage;
 use super::{Ending, Supervisor};
 use crate::error::{Death, DeathReport, StartError, TaskError};
@@ -35,7 +36,8 @@ impl Supervisor {
             return;
         };
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
-        let in_order = exit == Exit::Code(0) && (self.ending != Ending::No || self.has_left(index));
+        let in_order = worker.killed_for == Some(UNNEEDED)
+            || exit == Exit::Code(0) && (self.ending != Ending::No || self.has_left(index));
         if !in_order {
             // Relaxed: a count for those who watch.
             self.shared.deaths.fetch_add(1, Ordering::Relaxed);
