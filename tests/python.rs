@@ -251,6 +251,22 @@ fn what_a_model_raises_is_an_error_of_that_task_and_the_worker_goes_on() {
     });
 }
 
+#[test]
+fn what_a_thread_of_the_model_raises_and_memory_that_it_cannot_have_cost_no_worker() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:misbehave").signature(one_str());
+        let engine = builder.workers(1).memory_limit(2 << 30).start().unwrap();
+        let pids = engine.worker_pids();
+        for _ in 0..3 {
+            let task = Task::new().str("raise in a thread");
+            assert_eq!(engine.call(&task, PATIENCE).unwrap().str(0), Ok("fine"));
+            let error = engine.call(&Task::new().str("memory"), PATIENCE).unwrap_err();
+            assert_eq!(python_error(error).kind, "MemoryError");
+        }
+        assert_eq!(engine.worker_pids(), pids, "still the same worker");
+    });
+}
+
 /// Not a test by itself: run by the next one, which throws the megabytes away.
 #[test]
 #[ignore = "prints megabytes: run by another test"]
@@ -314,7 +330,12 @@ fn a_model_that_ends_its_process_is_told_with_its_exit_and_replaced() {
     each(|bench, python| {
         let builder = python.builder(bench, "promises:misbehave");
         let engine = builder.signature(one_str()).start().unwrap();
-        for (how, wanted) in [("os._exit", Exit::Code(7)), ("kill", Exit::Signal(9))] {
+        for (how, wanted) in [
+            ("os._exit", Exit::Code(7)),
+            ("os._exit in a thread", Exit::Code(7)),
+            ("os.abort", Exit::Signal(6)),
+            ("kill", Exit::Signal(9)),
+        ] {
             let error = engine.call(&Task::new().str(how), PATIENCE).unwrap_err();
             let CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
                 exit,

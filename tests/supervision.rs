@@ -224,6 +224,12 @@ fn a_deadline_is_kept_without_anybody_who_waits() {
         let ticket = engine.submit_by(&work(FOR_EVER), Duration::from_millis(30)).unwrap();
         until_whole(&engine, &before);
         assert_eq!(task_error(engine.wait(ticket, Duration::ZERO)), TaskError::DeadlinePassed);
+        // Nor somebody who could.
+        let before = engine.worker_pids();
+        let ticket = engine.submit_by(&work(FOR_EVER), Duration::from_millis(200)).unwrap();
+        until_running(&engine, ticket.key());
+        drop(ticket);
+        until_whole(&engine, &before);
         // A deadline that has passed before the call, and one that never does.
         let ticket = engine.submit_by(&work(FOR_EVER), Instant::now()).unwrap();
         assert_eq!(task_error(engine.wait(ticket, PATIENCE)), TaskError::DeadlinePassed);

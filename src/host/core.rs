@@ -458,8 +458,12 @@ impl Core {
 
     /// Ends the tasks whose deadline has passed.
     pub(crate) fn end_overdue(&self, now: std::time::Instant) {
-        for key in self.deadlines.due(now, |key| self.book.look(key) == Look::Live) {
-            self.end_early(key, TaskError::DeadlinePassed);
+        for key in self.deadlines.due(now, |key| self.book.accepted_at(key.index()) == Some(key)) {
+            let is_new = self.end_early(key, TaskError::DeadlinePassed);
+            // Nobody wants it any more, and a worker still has it.
+            if !is_new && self.has_ended_early(key) && self.is_held(key) {
+                self.mailbox.ask(Request::Condemn(key));
+            }
         }
     }
 

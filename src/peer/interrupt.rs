@@ -3,27 +3,32 @@
 //! The host writes the key of the task into the worker's words, and then sends a signal. The
 //! signal's handler runs on the thread that serves, in between its steps, so whatever it finds
 //! stays so until it has returned: it strikes only if that very task is being called.
+//!
+//! A strike may be noticed late: Python looks for one between its own steps and when a system call was
+//! interrupted, and the signal may come right before a system call that waits. So the signal is
+//! repeated, more and more rarely, until the call is over.
 
 // Never loom's: they are between a thread and its own signal handler.
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use std::io;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use crate::key::Key;
 use crate::shm::WorkerWords;
-use crate::sys::signal;
+use crate::sys::signal::{self, Reminder};
 
 /// The task that is being called, or 0.
 static CALL: AtomicU64 = AtomicU64::new(0);
-/// Whether that call was struck.
-static STRUCK: AtomicBool = AtomicBool::new(false);
+/// Since that call was struck: after how many milliseconds the signal is repeated. Else 0.
+static REPEAT: AtomicU32 = AtomicU32::new(0);
 static TARGET: OnceLock<Target> = OnceLock::new();
 
 /// What the handler needs.
 struct Target {
     words: NonNull<WorkerWords>,
     strike: Option<fn()>,
+    reminder: Reminder,
 }
 
 // SAFETY: the words are atomics, in memory that is mapped for as long as the process lives.
@@ -43,7 +48,9 @@ impl Interrupts {
     /// # Safety
     /// The words must be mapped until the process ends, and this thread be its first one.
     pub(super) unsafe fn new(words: &WorkerWords, strike: Option<fn()>) -> io::Result<Self> {
-        let target = TARGET.get_or_init(|| Target { words: NonNull::from(words), strike });
+        let reminder = Reminder::new()?;
+        let target =
+            TARGET.get_or_init(|| Target { words: NonNull::from(words), strike, reminder });
         signal::on_interrupt(received)?;
         Ok(Self { target })
     }
@@ -66,7 +73,12 @@ impl Interrupts {
     pub(super) fn end(&self) -> bool {
         CALL.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        STRUCK.load(Ordering::Relaxed) && STRUCK.swap(false, Ordering::Relaxed)
+        let struck = REPEAT.load(Ordering::Relaxed) != 0;
+        if struck {
+            self.target.reminder.set(0);
+            REPEAT.store(0, Ordering::Relaxed);
+        }
+        struck
     }
 }
 
@@ -88,8 +100,15 @@ fn received() {
         && let Some(strike) = target.strike
         && call != 0
         && target.wants(call)
-        && !STRUCK.swap(true, Ordering::Relaxed)
     {
-        strike();
+        let repeat = match REPEAT.load(Ordering::Relaxed) {
+            0 => {
+                strike();
+                1
+            }
+            last => last.saturating_mul(2),
+        };
+        REPEAT.store(repeat, Ordering::Relaxed);
+        target.reminder.set(repeat);
     }
 }

@@ -140,6 +140,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
+        faults::point("serve.copied");
         match read {
             Ok(()) => {
                 faults::point("serve.copied");
@@ -237,9 +238,12 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.busy = false;
                 faults::point("serve.idle");
                 self.away(H::idle);
+                faults::point("serve.idle");
             }
             if self.patience.parks || search == Search::LeftToOthers {
-                self.park();
+                self.park(None);
+            } else if is_crowded(self.region) {
+                self.park(Some(ring::NAP));
             }
         }
     }
@@ -258,6 +262,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::pending(ring) {
             return Ok(None);
         }
+        faults::point("claim.pending");
         let claim = self.lock.with(|| {
             faults::point("claim.locked");
             ring::claim(ring, |index| Some(region.slot(index)?.words), owner, task)
@@ -298,6 +303,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::announce_search(region.workers(), usize::from(self.place), limit) {
             return Search::LeftToOthers;
         }
+        faults::point("serve.searching");
         let search = || {
             let found = wait_awake(region, words, spin, yields);
             ring::end_search(words);
@@ -324,12 +330,12 @@ impl<'a, H: Handler> Worker<'a, H> {
         if found { Search::Found } else { Search::Nothing }
     }
 
-    fn park(&mut self) {
+    fn park(&mut self, limit: Option<Duration>) {
         let (region, words) = (self.region, self.words);
         let sleep = ring::prepare_to_park(words, PARKED, || something_to_do(region, words));
         if sleep == Sleep::Now {
             faults::point("serve.parked");
-            self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, None));
+            self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, limit));
             ring::rise(words);
             faults::point("serve.woken");
         }

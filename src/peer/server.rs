@@ -211,6 +211,7 @@ fn serve<R: Runtime>(
 ) -> Result<(), PeerError> {
     rights::keep_only(&[control, segment])?;
     process::set_signals();
+    faults::arm_server();
     let station = Station::open(control, segment)?;
     let system = |action| move |source| PeerError::System { action, source };
     let pidfd = process::own_pidfd().map_err(system("open a pidfd"))?;
@@ -283,7 +284,10 @@ impl<R: Runtime> Server<R> {
             for index in (0..self.children.len()).rev() {
                 if ended.contains(&index) {
                     let child = self.children.swap_remove(index);
-                    self.station.tell(&bury(child, &mut self.outlet))?;
+                    faults::point("server.noticed");
+                    let exited = bury(child, &mut self.outlet);
+                    faults::point("server.reaped");
+                    self.station.tell(&exited)?;
                 } else if spoke.contains(&index)
                     && let Some(child) = self.children.get_mut(index)
                 {
@@ -293,6 +297,7 @@ impl<R: Runtime> Server<R> {
             if request {
                 match hear(self.station.control.as_fd())? {
                     Some(ToServer::Spawn { worker, incarnation }) => {
+                        faults::point("server.heard");
                         if let role @ Role::Worker { .. } = self.spawn(worker, incarnation)? {
                             return Ok(role);
                         }
@@ -366,9 +371,11 @@ impl<R: Runtime> Server<R> {
                     incarnation,
                     pid: child.pid.as_raw().cast_unsigned(),
                 };
+                faults::point("server.telling");
                 let told = self.station.tell_with(&message, Some(child.pidfd.as_fd()));
                 self.children.push(child);
                 told?;
+                faults::point("server.told");
             }
             Err(error) => self.station.tell(&FromServer::SpawnFailed {
                 worker: place,
@@ -384,10 +391,12 @@ impl<R: Runtime> Server<R> {
         let server = process::own_pid();
         let (listening, speaking) = pipe::pipe()?;
         self.runtime.before_fork();
+        faults::point("server.forking");
         // SAFETY: this process has one thread: it was counted after the import, and nothing of
         // ours starts any.
         match unsafe { process::fork() } {
             Ok(process::Fork::Parent(pid)) => {
+                faults::point("server.forked");
                 self.runtime.after_fork_parent();
                 Ok(Some((pid, Words::new(listening))))
             }
@@ -496,7 +505,7 @@ fn serve_tasks<R: Runtime>(
     place: u16,
     incarnation: u32,
 ) -> Result<i32, PeerError> {
-    faults::arm(incarnation);
+    faults::arm(place, incarnation);
     faults::point("start.forked");
     station.region.populate();
     faults::point("start.populated");

@@ -64,6 +64,42 @@ extern "C" fn received(number: c_int) {
     unsafe { *errno = before };
 }
 
+/// A clock that sends the interrupt's signal to the thread that has made it.
+pub(crate) struct Reminder(libc::timer_t);
+
+// SAFETY: a number by which the kernel knows the timer; any thread may set it.
+unsafe impl Send for Reminder {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Reminder {}
+
+impl Reminder {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: all zeros are a valid sigevent.
+        let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = INTERRUPT;
+        // SAFETY: no preconditions.
+        event.sigev_notify_thread_id = unsafe { libc::gettid() };
+        let mut timer = ptr::null_mut();
+        // SAFETY: reads the event, and writes the timer's number.
+        match unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) } {
+            0 => Ok(Self(timer)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Sends the signal once, after so many milliseconds; never, if they are none. It may be called
+    /// in the handler.
+    pub(crate) fn set(&self, milliseconds: u32) {
+        // SAFETY: all zeros are a valid itimerspec: once.
+        let mut time: libc::itimerspec = unsafe { MaybeUninit::zeroed().assume_init() };
+        time.it_value.tv_sec = (milliseconds / 1000).into();
+        time.it_value.tv_nsec = (milliseconds % 1000 * 1_000_000).into();
+        // SAFETY: a timer of this process, which is never deleted; reads the time.
+        unsafe { libc::timer_settime(self.0, 0, &raw const time, ptr::null_mut()) };
+    }
+}
+
 /// What `act` returns. What this process does upon SIGINT is afterwards as before, whatever `act`
 /// does about it.
 pub(crate) fn keeping_sigint<T>(act: impl FnOnce() -> T) -> T {

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use nearcall::fault_point;
 use nearcall::peer::{
     AnswerBuf, Handler, Kind, MalformedTask, PythonError, Refusal, Runtime, Scalar, Setup,
     Signature, TaskReader, ThreadReport, Value, run,
@@ -110,6 +111,7 @@ struct Model {
 impl Handler for Model {
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
         self.calls += 1;
+        fault_point("model.decoding");
         let Ok(args) = decode(&self.signature, task) else {
             return answer.refuse(Refusal::MalformedTask);
         };
@@ -122,6 +124,12 @@ impl Handler for Model {
             ("sleep", Some(Value::Int(ms))) => {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Int(std::process::id().into())
+            }
+            // Takes a millisecond, in which others may be woken.
+            ("slow_echo", _) => {
+                std::thread::sleep(Duration::from_millis(1));
+                fault_point("model.calling");
+                Value::Tuple(args)
             }
             // As `sleep`, until it is interrupted; also tells how often it ever was.
             ("interruptible", Some(Value::Int(ms))) => {
@@ -209,6 +217,7 @@ impl Handler for Model {
             _ => Value::Tuple(args),
         };
         answer.start_value();
+        fault_point("model.encoding");
         answer.value(&value);
     }
 
@@ -221,6 +230,7 @@ impl Handler for Model {
     }
 
     fn tidy(&mut self) {
+        fault_point("model.tidying");
         // Longer than the audits give an idle worker that takes no task.
         if self.name == "slow_tidy" && self.calls == 1 {
             std::thread::sleep(Duration::from_secs(2));
@@ -228,6 +238,7 @@ impl Handler for Model {
     }
 
     fn finalize(self) {
+        fault_point("model.finalizing");
         if self.name == "finalize_hangs" {
             loop {
                 std::thread::park();

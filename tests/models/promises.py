@@ -77,6 +77,14 @@ def misbehave(how):
         os._exit(7)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "os.abort":
+        os.abort()
+    if how in ("raise in a thread", "os._exit in a thread"):
+        thread = threading.Thread(target=misbehave, args=[how.removesuffix(" in a thread")])
+        thread.start()
+        thread.join()
+    if how == "memory":
+        return len(bytearray(4 << 30))
     if how == "set":
         return 1, {2}
     if how == "big int":

@@ -43,7 +43,6 @@ impl Supervisor {
             self.shared.deaths.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(pid, worker = index, %exit, killed_for = worker.killed_for, "a worker has ended");
         }
-        let was_late = worker.killed_for == Some(NOT_READY);
         let blameless = in_order || worker.killed_for == Some(OVERDUE) || exit == Exit::WithServer;
         self.vacate_seat(index, &worker, blameless, now);
         let report = DeathReport {
@@ -65,7 +64,7 @@ impl Supervisor {
         if !worker.ready && !blameless && !worker.has_told {
             let (who, stage) = (format!("worker {index}"), Stage::Ready.text());
             let deadline = self.config.start_deadline;
-            let error = if was_late {
+            let error = if worker.killed_for == Some(NOT_READY) {
                 StartError::TimedOut { deadline, stage }
             } else {
                 StartError::Died { who, pid, stage, exit }
