@@ -723,3 +723,18 @@ fn a_spare_that_never_gets_ready_does_not_keep_a_reload_from_its_end() {
         assert_eq!(engine.health().unwrap().deaths, deaths, "it was replaced in order");
     });
 }
+
+#[test]
+fn a_worker_that_was_replaced_and_does_not_end_is_killed_and_keeps_no_place() {
+    leak_free(|bench| {
+        let builder = bench.builder("finalize_hangs").workers(1).max_tasks(1);
+        let engine = builder.start_deadline(Duration::from_secs(2)).start().unwrap();
+        let mut before = BTreeSet::new();
+        // More than there are places.
+        wait_until("replaced", || {
+            engine.call(&Task::new(), PATIENCE).unwrap();
+            before.extend(engine.worker_pids());
+            (before.len() >= 6).then_some(()).ok_or(format!("{before:?}"))
+        });
+    });
+}

@@ -18,6 +18,8 @@ use crate::wire::{BROKEN_STATUS, Exit};
 /// Workers in a row that cannot be had, before `submit` says so.
 const DOWN_AFTER: u32 = 3;
 
+/// Why a worker is killed that was replaced and does not end.
+pub(super) const NOT_ENDED: &str = "it did not end";
 /// Why a worker is killed that does not get ready.
 pub(super) const NOT_READY: &str = "it did not get ready";
 
