@@ -738,3 +738,25 @@ fn a_worker_that_was_replaced_and_does_not_end_is_killed_and_keeps_no_place() {
         });
     });
 }
+
+#[test]
+fn times_that_no_clock_gets_to_are_never() {
+    leak_free(|bench| {
+        let builder = working(bench, 1).interrupt(Duration::MAX).hung_after(Duration::MAX);
+        let builder = builder.max_age(Duration::MAX).start_deadline(Duration::MAX);
+        let engine = builder.start().unwrap();
+        let key = engine.submit_by(&work(FOR_EVER), Duration::MAX).unwrap().into_key();
+        until_running(&engine, key);
+        assert!(engine.cancel(key));
+        assert_eq!(task_error(engine.wait(key, PATIENCE)), TaskError::Cancelled);
+        // Of the last of these at least it has taken note.
+        for _ in 0..2 {
+            wait_until("alive", || {
+                let health = engine.health().unwrap();
+                (health.supervisor_responds && health.takes_tasks)
+                    .then_some(())
+                    .ok_or(format!("{health:?}"))
+            });
+        }
+    });
+}
