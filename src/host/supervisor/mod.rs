@@ -347,7 +347,7 @@ impl Supervisor {
             }
         });
         let seats = self.seats.iter().chain(self.config.spare.then_some(&self.spare));
-        let seats = seats.filter(|seat| seat.holder.is_none() && seat.not_before > now);
+        let seats = seats.filter(|seat| seat.heir.is_none() && seat.not_before > now);
         let seats = seats.map(|seat| seat.not_before);
         let deadline = self.core.deadlines.next().map(|at| at.max(self.no_judging_before));
         workers

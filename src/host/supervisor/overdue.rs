@@ -26,6 +26,10 @@ pub(super) struct Overdue {
 
 impl Supervisor {
     pub(super) fn note_overdue(&mut self, key: Key) {
+        if self.overdue.iter().any(|task| task.key == key) {
+            // It was cancelled, and now its deadline has passed: it is interrupted once.
+            return;
+        }
         let now = Instant::now();
         let grace = match self.config.interrupt {
             Some(grace) if self.interrupt(key) => grace.min(FAR),
