@@ -694,3 +694,69 @@ fn a_fork_server_that_cannot_be_had_is_told_by_submit_with_the_reason() {
         }
     });
 }
+
+#[test]
+fn a_spare_that_never_gets_ready_does_not_keep_a_reload_from_its_end() {
+    leak_free(|bench| {
+        let code = Code::new("one");
+        let engine = code.builder(bench).workers(1).spare(true).start().unwrap();
+        let spare = |state: WorkerState| {
+            wait_until("a spare", || {
+                let health = engine.health().unwrap();
+                let spare = health.workers.iter().find(|worker| worker.state == state);
+                spare.map(|spare| spare.pid).ok_or(format!("{health:?}"))
+            })
+        };
+        let ready = spare(WorkerState::Standby);
+        code.say("initialize_hangs");
+        signal(ready, Signal::SIGKILL);
+        let hanging = spare(WorkerState::Starting);
+        wait_until("hanging", || match common::process_state(hanging) {
+            Some('S') => Ok(()),
+            state => Err(format!("{state:?}")),
+        });
+        code.say("two");
+        let deaths = engine.health().unwrap().deaths;
+        engine.reload(PATIENCE / 2).unwrap();
+        assert_eq!(engine.call(&Task::new(), PATIENCE).unwrap().str(0), Ok("two"));
+        spare(WorkerState::Standby);
+        assert_eq!(engine.health().unwrap().deaths, deaths, "it was replaced in order");
+    });
+}
+
+#[test]
+fn a_worker_that_was_replaced_and_does_not_end_is_killed_and_keeps_no_place() {
+    leak_free(|bench| {
+        let builder = bench.builder("finalize_hangs").workers(1).max_tasks(1);
+        let engine = builder.start_deadline(Duration::from_secs(2)).start().unwrap();
+        let mut before = BTreeSet::new();
+        // More than there are places.
+        wait_until("replaced", || {
+            engine.call(&Task::new(), PATIENCE).unwrap();
+            before.extend(engine.worker_pids());
+            (before.len() >= 6).then_some(()).ok_or(format!("{before:?}"))
+        });
+    });
+}
+
+#[test]
+fn times_that_no_clock_gets_to_are_never() {
+    leak_free(|bench| {
+        let builder = working(bench, 1).interrupt(Duration::MAX).hung_after(Duration::MAX);
+        let builder = builder.max_age(Duration::MAX).start_deadline(Duration::MAX);
+        let engine = builder.start().unwrap();
+        let key = engine.submit_by(&work(FOR_EVER), Duration::MAX).unwrap().into_key();
+        until_running(&engine, key);
+        assert!(engine.cancel(key));
+        assert_eq!(task_error(engine.wait(key, PATIENCE)), TaskError::Cancelled);
+        // Of the last of these at least it has taken note.
+        for _ in 0..2 {
+            wait_until("alive", || {
+                let health = engine.health().unwrap();
+                (health.supervisor_responds && health.takes_tasks)
+                    .then_some(())
+                    .ok_or(format!("{health:?}"))
+            });
+        }
+    });
+}

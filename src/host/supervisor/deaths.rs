@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::overdue::OVERDUE;
 use super::places::{Life, Worker};
+use super::staff::UNNEEDED;
 use super::versions::Stage;
 use super::{Ending, Supervisor};
 use crate::error::{Death, DeathReport, StartError, TaskError};
@@ -17,6 +18,8 @@ use crate::wire::Exit;
 /// Workers in a row that cannot be had, before `submit` says so.
 const DOWN_AFTER: u32 = 3;
 
+/// Why a worker is killed that was replaced and does not end.
+pub(super) const NOT_ENDED: &str = "it did not end";
 /// Why a worker is killed that does not get ready.
 pub(super) const NOT_READY: &str = "it did not get ready";
 
@@ -35,7 +38,8 @@ impl Supervisor {
             return;
         };
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
-        let in_order = exit == Exit::Code(0) && (self.ending != Ending::No || self.has_left(index));
+        let in_order = worker.killed_for == Some(UNNEEDED)
+            || exit == Exit::Code(0) && (self.ending != Ending::No || self.has_left(index));
         if !in_order {
             // Relaxed: a count for those who watch.
             self.shared.deaths.fetch_add(1, Ordering::Relaxed);
