@@ -323,6 +323,26 @@ fn a_task_whose_worker_dies_is_done_by_another_where_retries_allow_it() {
                 engine.wait(ticket, PATIENCE).unwrap_or_else(|error| panic!("{point}: {error}"));
             }
             until_free(&engine);
+            assert!(engine.health().unwrap().deaths > 0, "{point}");
+        }
+    });
+}
+
+#[test]
+fn a_task_of_any_size_that_is_done_once_more_is_still_the_same_task() {
+    leak_free(|bench| {
+        // In the entry, beside the slot's words, in the slot's body, where the outcome goes too.
+        for (point, size) in ["serve.claimed", "serve.finished", "serve.written"]
+            .into_iter()
+            .flat_map(|point| [10, 90, 1000, 4000].map(|size| (point, size)))
+        {
+            let builder = bench.builder("echo").signature(Signature::new().str("text")).workers(1);
+            let builder = builder.retries(1).env("NEARCALL_FAULTS", format!("{point}=kill@1"));
+            let engine = builder.start().unwrap();
+            let text = "x".repeat(size);
+            let answer = engine.call(&Task::new().str(&text), PATIENCE);
+            assert_eq!(answer.unwrap().str(0), Ok(text.as_str()), "{point} {size}");
+            assert_eq!(engine.health().unwrap().deaths, 1);
         }
     });
 }

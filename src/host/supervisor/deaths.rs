@@ -50,7 +50,8 @@ impl Supervisor {
         let report = DeathReport {
             out_of_memory: match worker.killed_for {
                 Some(_) => Some(false),
-                None => self.oom.has_risen(),
+                None if exit == Exit::Signal(9) => self.oom.take_kill(),
+                None => Some(false),
             },
             killed_for: worker.killed_for,
             last_words,

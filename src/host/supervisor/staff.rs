@@ -19,6 +19,11 @@ impl Supervisor {
     pub(super) fn staff(&mut self, now: Instant) {
         for seat in 0..self.seats.len() {
             self.seat_heir(seat, now);
+        }
+        // Empty seats first: there may not be places for all.
+        let (empty, taken): (Vec<_>, Vec<_>) = (0..self.seats.len())
+            .partition(|seat| self.seats.get(*seat).is_some_and(|seat| seat.holder.is_none()));
+        for seat in empty.into_iter().chain(taken) {
             self.fill(seat, now);
         }
         if self.config.spare && self.ending == Ending::No {
