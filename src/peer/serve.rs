@@ -8,7 +8,9 @@ use super::interrupt::Interrupts;
 use crate::faults;
 use crate::key::Key;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
-use crate::shm::{AWAKE, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords};
+use crate::shm::{
+    AWAKE, BROKEN, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords,
+};
 use crate::sync::{Ordering, fence, fence_after_rmw};
 use crate::sys::{futex, signal};
 use crate::wire::{AnswerBuf, Patience, Refusal};
@@ -115,8 +117,11 @@ impl<'a, H: Handler> Worker<'a, H> {
                 Err(LockLost) => break End::Broken,
             }
         };
-        if end == End::Ordered {
-            self.leave();
+        match end {
+            End::Ordered => self.leave(),
+            // Relaxed: looked at when this process has ended.
+            End::Broken => self.words.away.store(BROKEN, Ordering::Relaxed),
+            End::Condemned => {}
         }
         (end, self.handler)
     }
