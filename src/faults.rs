@@ -1,7 +1,7 @@
 //! Named points at which a test can make a process of the engine stop or die. Compiled in by the
 //! feature `faults` only; without it a point is nothing.
 //!
-//! `NEARCALL_FAULTS` lists faults, `point=action@who`, separated by commas:
+//! `NEARCALL_FAULTS` lists faults, separated by commas: a point, what happens there, and to whom:
 //!
 //! - `claim.claimed=kill@1`: the first worker of every place
 //! - `serve.idle=stop@0.2`: the second worker of place 0
