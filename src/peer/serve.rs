@@ -142,10 +142,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
         faults::point("serve.copied");
         match read {
-            Ok(()) => {
-                faults::point("serve.copied");
-                self.call(key);
-            }
+            Ok(()) => self.call(key),
             Err(_) => self.answer.refuse(Refusal::MalformedTask),
         }
         faults::point("serve.called");
@@ -236,7 +233,6 @@ impl<'a, H: Handler> Worker<'a, H> {
                     continue;
                 }
                 self.busy = false;
-                faults::point("serve.idle");
                 self.away(H::idle);
                 faults::point("serve.idle");
             }
