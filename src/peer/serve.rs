@@ -147,10 +147,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
         faults::point("serve.copied");
         match read {
-            Ok(()) => {
-                faults::point("serve.copied");
-                self.call(key);
-            }
+            Ok(()) => self.call(key),
             Err(_) => self.answer.refuse(Refusal::MalformedTask),
         }
         faults::point("serve.called");
@@ -241,7 +238,6 @@ impl<'a, H: Handler> Worker<'a, H> {
                     continue;
                 }
                 self.busy = false;
-                faults::point("serve.idle");
                 self.away(H::idle);
                 faults::point("serve.idle");
             }
