@@ -35,6 +35,8 @@ struct Engine {
     producer: Mutex<Producer>,
     news: Mutex<VecDeque<News>>,
     arrived: Condvar,
+    /// Whether a task is condemned or tried again is for one to say at a time.
+    supervisor: Mutex<()>,
     deaths: AtomicUsize,
     /// Outcomes of each slot's tasks.
     published: Vec<AtomicUsize>,
@@ -87,18 +89,23 @@ impl Engine {
             self.world.submit(&mut self.producer.lock().unwrap(), task);
             ring::wake_one(&self.world.workers, |word| self.world.wake(word));
             let words = &self.world.slot(task).words;
-            let mut is_cancelled = false;
+            let (mut is_cancelled, mut is_condemned) = (false, false);
             match thread_rng().gen_range(0..6) {
                 0 => is_cancelled = ring::cancel(words, generation(number)),
-                1 => drop(ring::condemn(words, generation(number))),
+                1 => {
+                    let _supervisor = self.supervisor.lock().unwrap();
+                    is_condemned = ring::condemn(words, generation(number)).is_some();
+                }
                 _ => {}
             }
-            if is_cancelled && is_left_out("a cancelled slot comes back later") {
-                continue;
+            // Nobody is woken for a slot that comes back.
+            while is_cancelled && self.world.ended(task).is_none() {
+                thread::yield_now();
             }
             let by = wait(&self.world, task);
             let outcomes = self.outcomes(task).load(StdRelaxed);
             assert!(outcomes <= 1, "{task:?}: {outcomes} outcomes");
+            assert!(!is_condemned || by == Owner::HOST, "{task:?} was condemned");
             if is_cancelled || by == Owner::HOST {
                 assert_eq!(outcomes, 0, "{task:?} was given up, and has an outcome");
             } else {
@@ -113,10 +120,12 @@ impl Engine {
     fn bury(&self, place: u16) {
         ring::clear_worker(&self.world.workers[usize::from(place)]);
         fence(Ordering::SeqCst);
+        let supervisor = self.supervisor.lock().unwrap();
         for index in 0..SLOTS {
             let slot = &self.world.slots[usize::from(index)];
             if let Some(generation) = ring::unpublished_of(&slot.words, owner(place)) {
-                let phase = State::unpack(slot.words.claim.load(Ordering::Relaxed)).map(|s| s.phase);
+                let phase =
+                    State::unpack(slot.words.claim.load(Ordering::Relaxed)).map(|s| s.phase);
                 if phase == Some(Phase::Running) && thread_rng().gen_bool(0.5) {
                     ring::requeue(&slot.words, generation);
                     let mut producer = self.producer.lock().unwrap();
@@ -129,6 +138,7 @@ impl Engine {
             slot.words.waiter.store(0, Ordering::Relaxed);
             slot.waiter.wake();
         }
+        drop(supervisor);
         if !is_left_out("all are woken") {
             for words in &self.world.workers {
                 ring::rouse(words, |word| self.world.wake(word));
@@ -143,8 +153,11 @@ fn a_day() {
         producer: Mutex::new(Producer::default()),
         news: Mutex::new(VecDeque::new()),
         arrived: Condvar::new(),
+        supervisor: Mutex::new(()),
         deaths: AtomicUsize::new(0),
-        published: (0..SLOTS as usize * (TASKS as usize + 1)).map(|_| AtomicUsize::new(0)).collect(),
+        published: (0..SLOTS as usize * (TASKS as usize + 1))
+            .map(|_| AtomicUsize::new(0))
+            .collect(),
     });
     let employ = |place| {
         let engine = engine.clone();
