@@ -24,8 +24,7 @@ pub(super) struct Overdue {
 }
 
 impl Supervisor {
-    pub(super) fn note_overdue(&mut self, key: Key) {
-        let now = Instant::now();
+    pub(super) fn note_overdue(&mut self, key: Key, now: Instant) {
         let grace = match self.config.interrupt {
             Some(grace) if self.interrupt(key) => grace,
             _ => Duration::ZERO,
