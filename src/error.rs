@@ -393,7 +393,8 @@ pub enum TaskError {
     /// The engine was closed before the task was done.
     #[error("the engine was closed before the task was done")]
     Closed,
-    /// The worker wrote what is no answer. It is being replaced.
+    /// A worker wrote what is no answer, or overwrote what the task's words said. It is being
+    /// replaced, or all of them are. The task may have run.
     #[error("the worker wrote no valid answer: {detail}; it is being replaced")]
     Corrupt {
         /// What was wrong.
@@ -505,7 +506,8 @@ impl RetrieveError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The deadline has passed. The task goes on; its key stays good.
+    /// The deadline of the wait has passed. The task goes on, and its key stays good, unless the
+    /// ticket itself was handed over: that one is dropped, which abandons the task.
     #[error("no answer before the deadline; the task goes on")]
     TimedOut,
     /// There will be no answer.

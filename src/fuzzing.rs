@@ -241,8 +241,7 @@ impl Host {
     /// One round of its loop, in which no process says anything.
     pub fn round(&mut self, passed: Duration) {
         self.now += passed;
-        let requests = std::mem::take(&mut *self.core.mailbox.requests.lock());
-        for request in requests {
+        for request in self.core.mailbox.take() {
             match request {
                 Request::Fault(place) => self.supervisor.replace_faulty(place),
                 Request::Condemn(key) => self.supervisor.note_overdue(key, self.now),

@@ -224,11 +224,36 @@ fn a_deadline_is_kept_without_anybody_who_waits() {
         let ticket = engine.submit_by(&work(FOR_EVER), Duration::from_millis(30)).unwrap();
         until_whole(&engine, &before);
         assert_eq!(task_error(engine.wait(ticket, Duration::ZERO)), TaskError::DeadlinePassed);
+        // Nor somebody who could.
+        let before = engine.worker_pids();
+        let ticket = engine.submit_by(&work(FOR_EVER), Duration::from_millis(200)).unwrap();
+        until_running(&engine, ticket.key());
+        drop(ticket);
+        until_whole(&engine, &before);
         // A deadline that has passed before the call, and one that never does.
         let ticket = engine.submit_by(&work(FOR_EVER), Instant::now()).unwrap();
         assert_eq!(task_error(engine.wait(ticket, PATIENCE)), TaskError::DeadlinePassed);
         let ticket = engine.submit_by(&work(1), Deadline::NEVER).unwrap();
         engine.wait(ticket, PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn deadlines_are_kept_to_the_millisecond_and_not_at_the_next_audit() {
+    leak_free(|bench| {
+        let engine = working(bench, 1).start().unwrap();
+        let running = engine.submit(&work(FOR_EVER)).unwrap();
+        until_running(&engine, running.key());
+        let mut late = Duration::ZERO;
+        for _ in 0..20 {
+            let deadline = Instant::now() + Duration::from_millis(5);
+            let ticket = engine.submit_by(&work(0), deadline).unwrap();
+            assert_eq!(task_error(engine.wait(ticket, PATIENCE)), TaskError::DeadlinePassed);
+            late += Instant::now() - deadline;
+        }
+        // Audits alone would be late by 50 ms each, on average. Tenfold slack for a busy machine.
+        assert!(late < Duration::from_millis(20 * 20), "{late:?}");
+        engine.cancel(running);
     });
 }
 
@@ -338,6 +363,11 @@ fn a_spare_takes_over_and_another_stands_by() {
             });
             let serving = until_whole(&engine, &[]);
             assert!(!serving.contains(&spare));
+            let tickets: Vec<_> = (0..16).map(|_| engine.submit(&work(1)).unwrap()).collect();
+            for ticket in tickets {
+                let pid = engine.wait(ticket, PATIENCE).unwrap().int(0).unwrap();
+                assert_ne!(pid, i64::from(spare), "it takes no tasks");
+            }
             signal(serving[0], Signal::SIGKILL);
             let now = until_whole(&engine, &serving[..1]);
             assert!(now.contains(&spare) && now.contains(&serving[1]), "{now:?}");
@@ -585,6 +615,82 @@ fn workers_have_the_environment_that_was_chosen() {
             };
             assert!(has("CHOSEN") && has("OMP_NUM_THREADS"));
             assert_eq!(has("PATH"), !clear);
+        }
+    });
+}
+
+#[test]
+fn a_shutdown_in_the_middle_of_a_replacement_ends_as_soon_as_all_is_done() {
+    leak_free(|bench| {
+        for spare in [false, true] {
+            // Not ready before the shutdown has begun, nor long after.
+            let builder = bench.builder("slow_start").workers(2).spare(spare);
+            let engine = builder.start().unwrap();
+            thread::scope(|scope| {
+                let reload = scope.spawn(|| engine.reload(PATIENCE));
+                // Workers of the new version are being started.
+                wait_until("reloading", || {
+                    let health = engine.health().unwrap();
+                    let mut states = health.workers.iter().map(|worker| worker.state);
+                    let starts = states.any(|state| state == WorkerState::Starting);
+                    let others = bench.processes().len() > 2 + 1 + usize::from(spare) + 1;
+                    (starts && others).then_some(()).ok_or(format!("{health:?}"))
+                });
+                let start = Instant::now();
+                let shutdown = engine.shutdown(PATIENCE);
+                assert!(shutdown.drained, "{shutdown:?}");
+                assert!(start.elapsed() < PATIENCE / 3, "{:?}", start.elapsed());
+                assert!(matches!(reload.join().unwrap(), Err(ReloadError::Closed)));
+            });
+        }
+    });
+}
+
+/// Waits until no tasks are taken, and gives the reason.
+fn until_unavailable(engine: &Engine) -> String {
+    wait_until("unavailable", || match engine.submit(&Task::new()) {
+        Err(SubmitError::Unavailable { reason }) => Ok(reason),
+        other => Err(format!("{other:?}")),
+    })
+}
+
+#[test]
+fn a_worker_that_never_gets_ready_is_one_that_cannot_be_had() {
+    leak_free(|bench| {
+        let code = Code::new("one");
+        let engine = code.builder(bench).workers(1).start_deadline(Duration::from_secs(2));
+        let engine = engine.start().unwrap();
+        code.say("initialize_hangs");
+        signal(engine.worker_pids()[0], Signal::SIGKILL);
+        let reason = until_unavailable(&engine);
+        assert!(reason.contains("initialising the workers"), "{reason}");
+        code.say("two");
+        wait_until("available", || engine.call(&Task::new(), PATIENCE).map_err(|e| e.to_string()));
+        until_free(&engine);
+    });
+}
+
+#[test]
+fn a_fork_server_that_cannot_be_had_is_told_by_submit_with_the_reason() {
+    leak_free(|bench| {
+        let program = Code::new("");
+        fs::copy(env!("CARGO_BIN_EXE_nearcall-test-worker"), &program.0).unwrap();
+        for (content, expected) in [
+            (Some("import_raises"), "as the file says"),
+            (Some("initialize_kills_the_server"), "fork server"),
+            (None, "start the fork server"),
+        ] {
+            let code = Code::new("one");
+            let engine = code.builder(bench).workers(1).worker(&program.0).start().unwrap();
+            let worker = engine.worker_pids()[0];
+            let server = bench.processes().into_iter().find(|pid| *pid != worker).unwrap();
+            match content {
+                Some(content) => code.say(content),
+                None => fs::remove_file(&program.0).unwrap(),
+            }
+            signal(server, Signal::SIGKILL);
+            let reason = until_unavailable(&engine);
+            assert!(reason.contains(expected), "{content:?}: {reason}");
         }
     });
 }

@@ -280,7 +280,8 @@ impl Builder {
         self
     }
 
-    /// How long [`start`](Builder::start) may take until all workers are ready. Default: 60 s.
+    /// How long [`start`](Builder::start) may take until all workers are ready. A worker or fork server
+    /// that is started later and is not ready by then is killed and tried again. Default: 60 s.
     pub fn start_deadline(mut self, deadline: Duration) -> Self {
         self.start_deadline = deadline;
         self

@@ -39,7 +39,8 @@ pub(crate) enum Request {
 /// The supervisor's letter box.
 pub(crate) struct Mailbox {
     pub(crate) bell: Bell,
-    pub(crate) requests: Mutex<Vec<Request>>,
+    /// `None` when nobody empties it any more.
+    requests: Mutex<Option<Vec<Request>>>,
     /// 1 while the supervisor sleeps without a time limit, because no task was outstanding.
     pub(crate) asleep: AtomicU32,
     /// Whether there is a supervisor: a test double has none.
@@ -52,10 +53,22 @@ impl Mailbox {
     }
 
     pub(crate) fn ask(&self, request: Request) {
-        if self.attended {
-            self.requests.lock().push(request);
+        if self.attended
+            && let Some(requests) = &mut *self.requests.lock()
+        {
+            requests.push(request);
             self.bell.ring();
         }
+    }
+
+    /// What was asked since the last time.
+    pub(crate) fn take(&self) -> Vec<Request> {
+        self.requests.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Drops what is asked, now and later: whoever waits for a reply sees that there will be none.
+    pub(crate) fn close(&self) {
+        *self.requests.lock() = None;
     }
 }
 
@@ -133,7 +146,7 @@ impl Core {
             signature: config.setup.signature.clone(),
             mailbox: Mailbox {
                 bell: Bell::new().map_err(system("create an eventfd"))?,
-                requests: Mutex::new(Vec::new()),
+                requests: Mutex::new(Some(Vec::new())),
                 asleep: AtomicU32::new(0),
                 attended,
             },
@@ -231,8 +244,12 @@ impl Core {
             let refused = entrance.gate.check().err();
             drop(entrance);
             self.book.release(key);
-            // Full in the ring, if not refused: the slot was handed back before its entry was reached.
-            return Err(refused.unwrap_or_else(|| self.full()));
+            return Err(refused.unwrap_or_else(|| {
+                // Full in the ring: a slot was handed back before its entry was reached, or the head
+                // was moved. The audit sees which.
+                self.mailbox.ask(Request::Look);
+                self.full()
+            }));
         }
         // Before the push: a worker may be done, or dead, the moment the entry is visible.
         self.book.accept(key);
@@ -441,8 +458,12 @@ impl Core {
 
     /// Ends the tasks whose deadline has passed.
     pub(crate) fn end_overdue(&self, now: std::time::Instant) {
-        for key in self.deadlines.due(now, |key| self.book.look(key) == Look::Live) {
-            self.end_early(key, TaskError::DeadlinePassed);
+        for key in self.deadlines.due(now, |key| self.book.accepted_at(key.index()) == Some(key)) {
+            let is_new = self.end_early(key, TaskError::DeadlinePassed);
+            // Nobody wants it any more, and a worker still has it.
+            if !is_new && self.has_ended_early(key) && self.is_held(key) {
+                self.mailbox.ask(Request::Condemn(key));
+            }
         }
     }
 
@@ -646,5 +667,28 @@ mod tests {
             let done = State::of_host(Phase::Done, later).pack();
             words.done.store(done, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn who_asks_a_supervisor_that_has_ended_sees_that_there_will_be_no_reply() {
+        let mailbox = Mailbox {
+            bell: Bell::new().unwrap(),
+            requests: Mutex::new(Some(Vec::new())),
+            asleep: AtomicU32::new(0),
+            attended: true,
+        };
+        let ask = || {
+            let (reply, replied) = std::sync::mpsc::sync_channel(1);
+            mailbox.ask(Request::Reload(std::time::Instant::now(), reply));
+            replied
+        };
+        let before = ask();
+        assert_eq!(mailbox.take().len(), 1);
+        assert!(before.recv().is_err(), "taken, and dropped");
+        let before = ask();
+        mailbox.close();
+        assert!(before.recv().is_err());
+        assert!(ask().recv().is_err());
+        assert!(mailbox.take().is_empty());
     }
 }

@@ -113,7 +113,8 @@ impl Engine {
     /// interrupted, if [`Builder::interrupt`] says so, and otherwise killed and replaced.
     ///
     /// Costs a look at the clock more than [`submit`](Engine::submit). The supervisor's own waking up
-    /// is late by some 0.1 ms.
+    /// is late by some 0.1 ms. A test double has none: there, threads that wait or retrieve keep the
+    /// deadlines.
     ///
     /// # Errors
     /// As for [`submit`](Engine::submit).
@@ -168,7 +169,8 @@ impl Engine {
         self.core.poll(task.as_key(), answer).inspect_err(|_| answer.payload().clear())
     }
 
-    /// Waits for the answer of a task.
+    /// Waits for the answer of a task. The deadline is the wait's, not the task's: that has one of its
+    /// own ([`submit_by`](Engine::submit_by)), or none.
     ///
     /// A ticket given by value is used up: if the deadline passes, the task is abandoned. Give a
     /// reference, or a key, to be able to try again.

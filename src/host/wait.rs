@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::core::Core;
 use crate::error::WaitError;
 use crate::key::Key;
-use crate::ring::{self, Awake};
+use crate::ring::{self, Awake, NAP};
 use crate::shm::PARKED;
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::futex;
@@ -158,6 +158,11 @@ impl Core {
             } else {
                 let awake = self.stay_awake(key, now, deadline);
                 sleepy = parks && awake == Awake::Spent;
+                if !parks && awake == Awake::Spent {
+                    // It is crowded, and yielding has not helped.
+                    let left = deadline.map_or(NAP, |deadline| deadline - now);
+                    self.sleep(key, left.min(NAP));
+                }
             }
         }
         Ok(answer)

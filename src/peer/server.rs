@@ -208,6 +208,7 @@ fn serve<R: Runtime>(
 ) -> Result<(), PeerError> {
     rights::keep_only(&[control, segment])?;
     process::set_signals();
+    faults::arm_server();
     let station = Station::open(control, segment)?;
     let system = |action| move |source| PeerError::System { action, source };
     let pidfd = process::own_pidfd().map_err(system("open a pidfd"))?;
@@ -280,7 +281,10 @@ impl<R: Runtime> Server<R> {
             for index in (0..self.children.len()).rev() {
                 if ended.contains(&index) {
                     let child = self.children.swap_remove(index);
-                    self.station.tell(&bury(child, &mut self.outlet))?;
+                    faults::point("server.noticed");
+                    let exited = bury(child, &mut self.outlet);
+                    faults::point("server.reaped");
+                    self.station.tell(&exited)?;
                 } else if spoke.contains(&index)
                     && let Some(child) = self.children.get_mut(index)
                 {
@@ -290,6 +294,7 @@ impl<R: Runtime> Server<R> {
             if request {
                 match hear(self.station.control.as_fd())? {
                     Some(ToServer::Spawn { worker, incarnation }) => {
+                        faults::point("server.heard");
                         if let role @ Role::Worker { .. } = self.spawn(worker, incarnation)? {
                             return Ok(role);
                         }
@@ -363,9 +368,11 @@ impl<R: Runtime> Server<R> {
                     incarnation,
                     pid: child.pid.as_raw().cast_unsigned(),
                 };
+                faults::point("server.telling");
                 let told = self.station.tell_with(&message, Some(child.pidfd.as_fd()));
                 self.children.push(child);
                 told?;
+                faults::point("server.told");
             }
             Err(error) => self.station.tell(&FromServer::SpawnFailed {
                 worker: place,
@@ -381,10 +388,12 @@ impl<R: Runtime> Server<R> {
         let server = process::own_pid();
         let (listening, speaking) = pipe::pipe()?;
         self.runtime.before_fork();
+        faults::point("server.forking");
         // SAFETY: this process has one thread: it was counted after the import, and nothing of
         // ours starts any.
         match unsafe { process::fork() } {
             Ok(process::Fork::Parent(pid)) => {
+                faults::point("server.forked");
                 self.runtime.after_fork_parent();
                 Ok(Some((pid, Words::new(listening))))
             }
@@ -493,9 +502,10 @@ fn serve_tasks<R: Runtime>(
     place: u16,
     incarnation: u32,
 ) -> Result<i32, PeerError> {
-    faults::arm(incarnation);
+    faults::arm(place, incarnation);
     faults::point("start.forked");
     station.region.populate();
+    faults::point("start.populated");
     // Again in a worker from scratch, where nothing changes by it.
     let model = match rights::limit(&setup.limits).and_then(|()| runtime.instantiate()) {
         Ok(model) => model,
@@ -508,8 +518,13 @@ fn serve_tasks<R: Runtime>(
     let region = station.region;
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
-    let worker = unsafe { Worker::new(&region, place, setup.patience, model) }
+    let mut worker = unsafe { Worker::new(&region, place, setup.patience, model) }
         .ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
+    if setup.interrupts {
+        // SAFETY: the same mapping; this is the thread that was started or forked.
+        worker = unsafe { worker.with_interrupts() }
+            .map_err(|source| PeerError::System { action: "handle a signal", source })?;
+    }
     faults::point("start.initialised");
     station.tell(&FromServer::Ready { worker: place, incarnation })?;
     // A worker at work talks through the segment only.

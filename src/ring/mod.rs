@@ -6,6 +6,8 @@
 
 mod consumer;
 mod lock;
+#[cfg(all(test, loom))]
+mod models;
 mod park;
 mod producer;
 mod recover;
@@ -21,4 +23,4 @@ pub(crate) use park::{
 };
 pub(crate) use producer::Producer;
 pub(crate) use recover::{cancel, clear_worker, condemn, heal, requeue, settle, unpublished_of};
-pub(crate) use spin::{Awake, glance, spin_until, yield_until};
+pub(crate) use spin::{Awake, NAP, glance, spin_until, yield_until};

@@ -146,6 +146,7 @@ mod tests {
 
     use super::super::testing::zeroed;
     use super::*;
+    use crate::shm::STANDBY;
 
     fn workers(count: usize) -> Box<[WorkerWords]> {
         zeroed(count)
@@ -237,11 +238,27 @@ mod tests {
     }
 
     #[test]
+    fn one_that_stands_by_is_woken_for_no_task_and_counts_as_asleep() {
+        for wake in WAKERS {
+            let workers = workers(3);
+            let stands_by = |words| prepare_to_park(words, STANDBY, || false);
+            workers.iter().for_each(|words| assert_eq!(stands_by(words), Sleep::Now));
+            assert_eq!(woken(&workers, wake), (vec![], false), "nobody serves");
+            parks(&workers[2]);
+            assert_eq!(woken(&workers, wake), (vec![2], true), "all slept");
+            assert_eq!(workers[0].parked.load(Ordering::Relaxed), STANDBY);
+            rouse(&workers[0], |word| assert_eq!(word.load(Ordering::Relaxed), AWAKE));
+        }
+    }
+
+    #[test]
     fn an_order_stands_before_its_worker_is_woken() {
-        for order in [Order::Drain, Order::Stop, Order::Serve] {
+        for (order, asleep) in
+            [(Order::Drain, PARKED), (Order::Stop, PARKED), (Order::Serve, STANDBY)]
+        {
             let workers = workers(1);
             let words = &workers[0];
-            parks(words);
+            assert_eq!(prepare_to_park(words, asleep, || false), Sleep::Now);
             let mut woken = false;
             give_order(words, order, |word| {
                 woken = true;

@@ -85,3 +85,114 @@ impl Producer {
         self.tail
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::super::claim;
+    use super::super::testing::{ENTRIES, key, owner, with_ring, write_task};
+    use super::*;
+    use crate::shm::Payload;
+
+    const ROUND: u64 = ENTRIES as u64;
+
+    /// A ring whose positions begin here, with a producer that knows nothing newer.
+    fn begun_at(position: Position, test: impl FnOnce(Producer, RingWords<'_>, &SlotWords)) {
+        with_ring(|ring, slots| {
+            let mut producer = Producer { tail: position, head: position };
+            producer.vacate(ring);
+            write_task(&slots[0], &[]);
+            test(producer, ring, &slots[0]);
+        });
+    }
+
+    /// Where rings begin, and where their numbers end.
+    const BEGINNINGS: [Position; 4] = [0, 3, 1 << 40, ROUND.wrapping_neg() + 2];
+
+    #[test]
+    fn a_ring_has_room_for_its_entries_and_for_one_more_with_each_that_is_taken() {
+        for beginning in BEGINNINGS {
+            begun_at(beginning, |mut producer, ring, slot| {
+                let mut task = Payload::new();
+                for number in 1..=ROUND {
+                    assert!(producer.has_room(ring), "{beginning} {number}");
+                    producer.push(ring, key(number), slot);
+                }
+                for number in 1..=2 * ROUND {
+                    assert!(!producer.has_room(ring), "{beginning} {number}: full");
+                    let claimed = claim(ring, |_| Some(slot), owner(0), &mut task);
+                    assert_eq!(claimed.unwrap().key, key(number));
+                    assert!(producer.has_room(ring), "{beginning} {number}: one is taken");
+                    producer.push(ring, key(ROUND + number), slot);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn the_head_is_looked_at_once_a_round() {
+        begun_at(0, |mut producer, ring, slot| {
+            // Nonsense that nobody looks at.
+            ring.head.store(77, Ordering::Relaxed);
+            for number in 1..=ROUND {
+                assert!(producer.has_room(ring));
+                producer.push(ring, key(number), slot);
+            }
+            ring.head.store(ROUND, Ordering::Relaxed);
+            for number in 1..=ROUND {
+                assert!(producer.has_room(ring));
+                producer.push(ring, key(number), slot);
+                ring.head.store(77, Ordering::Relaxed);
+            }
+            assert!(!producer.has_room(ring));
+        });
+    }
+
+    #[test]
+    fn a_head_that_cannot_be_gives_no_room_and_does_not_stay() {
+        for beginning in BEGINNINGS {
+            begun_at(beginning, |mut producer, ring, slot| {
+                for number in 1..=ROUND {
+                    producer.push(ring, key(number), slot);
+                }
+                let tail = producer.tail();
+                assert_eq!(tail, beginning.wrapping_add(ROUND));
+                // Ahead of the tail, a little and far; behind it by a round and more.
+                for off in [1, 2, ROUND, 1 << 32, 1 << 63, ROUND.wrapping_neg()] {
+                    ring.head.store(tail.wrapping_add(off), Ordering::Relaxed);
+                    assert!(!producer.has_room(ring), "{beginning} {off}");
+                }
+                // As near as can be: all of them are taken, but one; or all.
+                for behind in [ROUND - 1, 1, 0] {
+                    let mut producer = Producer { tail, head: beginning };
+                    ring.head.store(tail.wrapping_sub(behind), Ordering::Relaxed);
+                    assert!(producer.has_room(ring), "{beginning} {behind}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_vacated_ring_has_nothing_to_claim_and_room_for_all_entries() {
+        for beginning in BEGINNINGS {
+            begun_at(beginning, |mut producer, ring, slot| {
+                let mut task = Payload::new();
+                (1..=ROUND).for_each(|number| producer.push(ring, key(number), slot));
+                ring.head.store(beginning.wrapping_sub(99), Ordering::Relaxed);
+                // Whatever stands there: words that would be fresh at some position.
+                for words in ring.entries {
+                    let word = words.entry.load(Ordering::Relaxed);
+                    words.entry.store(word ^ 1 << 63, Ordering::Relaxed);
+                }
+                producer.vacate(ring);
+                assert!(claim(ring, |_| Some(slot), owner(0), &mut task).is_none());
+                for number in 1..=ROUND {
+                    assert!(producer.has_room(ring), "{beginning} {number}");
+                    producer.push(ring, key(number), slot);
+                }
+                let claimed = claim(ring, |_| Some(slot), owner(0), &mut task);
+                assert_eq!(claimed.unwrap().key, key(1));
+            });
+        }
+    }
+}

@@ -20,10 +20,10 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
 
 /// A task or an answer of up to this many bytes stands beside the slot's words; more goes to the
 /// slot's body.
-pub(crate) const INLINE_BYTES: usize = 112;
+pub(crate) const INLINE_BYTES: usize = if cfg!(loom) { 8 } else { 112 };
 
 /// A task of up to this many bytes travels in its ring entry.
-pub(crate) const ENTRY_BYTES: usize = 48;
+pub(crate) const ENTRY_BYTES: usize = if cfg!(loom) { 8 } else { 48 };
 
 pub(crate) const MIN_SLOTS: u32 = 1;
 pub(crate) const MAX_SLOTS: u32 = 65_535;
@@ -36,6 +36,11 @@ pub(crate) const MAX_WORKERS: u32 = 1024;
 pub(crate) const EXTRA_PLACES: u32 = 2;
 
 const PAGE: u64 = 4096;
+
+/// This many words of padding; none in a model, where each word costs time.
+const fn unmodelled(words: usize) -> usize {
+    if cfg!(loom) { 0 } else { words }
+}
 
 /// What the segment is. Written once by the host, `magic` last; checked by each worker.
 #[repr(C, align(64))]
@@ -76,6 +81,7 @@ pub(crate) struct ConsumerEnd {
 
 /// A worker's words. Two lines, by how often they change.
 #[repr(C, align(128))]
+#[cfg_attr(loom, derive(Default))]
 pub(crate) struct WorkerWords {
     /// A futex. [`super::PARKED`], or [`super::STANDBY`] for one that takes no tasks yet, while the
     /// worker sleeps or is about to; set back to [`super::AWAKE`] by whoever wakes it. Changes
@@ -86,7 +92,7 @@ pub(crate) struct WorkerWords {
     /// The key of the task that the worker is to interrupt, if it still runs that one; or 0.
     /// Written by the supervisor.
     pub(crate) interrupt: AtomicU64,
-    _zero: [AtomicU64; 6],
+    _zero: [AtomicU64; unmodelled(6)],
     /// 1 while the worker spins for a task: it will look at the ring once more before it parks,
     /// so nobody else has to be woken. Written at each task, hence on its own line.
     pub(crate) searching: AtomicU32,
@@ -98,12 +104,13 @@ pub(crate) struct WorkerWords {
     pub(crate) running: AtomicU64,
     /// Tasks that the worker has taken, this one included.
     pub(crate) tasks: AtomicU64,
-    _zero2: [AtomicU64; 5],
+    _zero2: [AtomicU64; unmodelled(5)],
 }
 
 /// An entry of the ring: a line that takes a task to the worker, a small one with all that it
 /// needs. Written by the host alone.
 #[repr(C, align(64))]
+#[cfg_attr(loom, derive(Default))]
 pub(crate) struct EntryWords {
     /// [`super::state::Entry`], packed; written last.
     pub(crate) entry: AtomicU64,
@@ -117,6 +124,7 @@ pub(crate) struct EntryWords {
 /// A slot's words, and its small task and answer. Three pairs of lines, by who writes them while a
 /// call is hot, so that none of them goes from one CPU to another but to bring the answer.
 #[repr(C, align(128))]
+#[cfg_attr(loom, derive(Default))]
 pub(crate) struct SlotWords {
     /// [`super::state::State`], packed: who published the last outcome, and of which task. Written
     /// by workers, watched by the host.
@@ -131,7 +139,7 @@ pub(crate) struct SlotWords {
     /// [`super::state::State`], packed: who has which task. Written by workers; by the host only
     /// when something goes another way than usual.
     pub(crate) claim: AtomicU64,
-    _zero: [AtomicU64; 15],
+    _zero: [AtomicU64; unmodelled(15)],
 
     /// Bytes of the task. Written by the host, read by workers only if the task does not fit its
     /// entry; so for the task.
@@ -141,6 +149,7 @@ pub(crate) struct SlotWords {
     pub(crate) task: [AtomicU64; INLINE_BYTES / 8],
 }
 
+#[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Header>() == 64 && align_of::<Header>() == 64);
     assert!(offset_of!(Header, magic) == 0);

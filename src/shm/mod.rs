@@ -5,6 +5,8 @@ mod region;
 mod segment;
 mod state;
 
+#[cfg(loom)]
+pub(crate) use layout::EntryWords;
 #[doc(hidden)]
 pub use layout::layout_tables;
 pub(crate) use layout::{

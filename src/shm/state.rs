@@ -4,7 +4,9 @@
 //! claim   (older) ─worker, CAS─▶ RUNNING(owner) ─worker, CAS─▶ DONE(owner)      the owner publishes
 //!         (older) ─host, CAS─▶ CANCELLED ─worker, CAS─▶ DONE(owner)             its entry is skipped
 //!         RUNNING ─supervisor, CAS─▶ CONDEMNED ─after the death─▶ DONE(host)
-//!         RUNNING, DONE and not published ─supervisor, after the death─▶ DONE(host)
+//!         RUNNING ─supervisor, after the death─▶ DONE(host)
+//!         RUNNING, DONE and not published ─supervisor, after the death─▶ 0      it waits again
+//!         (older), CANCELLED ─supervisor, when no worker lives─▶ DONE(host)
 //! done    (older) ─owner─▶ DONE(owner)          with its outcome
 //!         (older) ─supervisor─▶ DONE(host)      with a verdict in the host's memory
 //! ```

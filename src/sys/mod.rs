@@ -8,4 +8,5 @@ pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod procfs;
 pub(crate) mod robust_mutex;
+pub(crate) mod signal;
 pub(crate) mod socket;

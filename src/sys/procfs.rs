@@ -35,11 +35,6 @@ impl Process {
         }
     }
 
-    /// Asks it to break off the call that it runs.
-    pub(crate) fn interrupt(&self) {
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::INT);
-    }
-
     /// Bytes of its memory that are resident, those that it shares with others included.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
         // "size resident shared …", in pages.

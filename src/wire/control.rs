@@ -107,7 +107,7 @@ pub enum Exit {
     Signal(i32),
     /// Killed with its fork server, which had ended.
     WithServer,
-    /// Nobody was left to ask.
+    /// Nobody was left to ask, or the fork server has not said within half a second.
     Unknown,
 }
 

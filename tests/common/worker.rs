@@ -6,8 +6,10 @@
 
 use std::io::Write;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
+use nearcall::fault_point;
 use nearcall::peer::{
     AnswerBuf, Handler, Kind, MalformedTask, PythonError, Refusal, Runtime, Scalar, Setup,
     Signature, TaskReader, ThreadReport, Value, run,
@@ -61,8 +63,25 @@ impl Runtime for Rust {
     }
 
     fn instantiate(&mut self) -> Result<Model, PythonError> {
-        if self.model == "file" && content() == "initialize_raises" {
-            return Err(PythonError::new("ValueError", "as the file says"));
+        if self.model == "file" {
+            match content().as_str() {
+                "initialize_raises" => {
+                    return Err(PythonError::new("ValueError", "as the file says"));
+                }
+                "initialize_hangs" => loop {
+                    std::thread::park();
+                },
+                "initialize_kills_the_server" => {
+                    // SAFETY: has no preconditions.
+                    let server = unsafe { libc::getppid() };
+                    // SAFETY: neither has this; the fork server is this process' parent.
+                    unsafe { libc::kill(server, libc::SIGKILL) };
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                _ => {}
+            }
         }
         match self.model.as_str() {
             "initialize_raises" => return Err(PythonError::new("ValueError", "as asked")),
@@ -70,6 +89,7 @@ impl Runtime for Rust {
                 std::thread::park();
             },
             "initialize_dies" => std::process::abort(),
+            "slow_start" => std::thread::sleep(Duration::from_millis(300)),
             _ => {}
         }
         Ok(Model {
@@ -91,6 +111,7 @@ struct Model {
 impl Handler for Model {
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
         self.calls += 1;
+        fault_point("model.decoding");
         let Ok(args) = decode(&self.signature, task) else {
             return answer.refuse(Refusal::MalformedTask);
         };
@@ -103,6 +124,27 @@ impl Handler for Model {
             ("sleep", Some(Value::Int(ms))) => {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Int(std::process::id().into())
+            }
+            // Takes a millisecond, in which others may be woken.
+            ("slow_echo", _) => {
+                std::thread::sleep(Duration::from_millis(1));
+                fault_point("model.calling");
+                Value::Tuple(args)
+            }
+            // As `sleep`, until it is interrupted; also tells how often it ever was.
+            ("interruptible", Some(Value::Int(ms))) => {
+                if args.get(1) == Some(&Value::Bool(true)) {
+                    elsewhere();
+                }
+                let end = Instant::now() + Duration::from_millis(ms.unsigned_abs());
+                while Instant::now() < end {
+                    if INTERRUPTED.load(Ordering::Relaxed) {
+                        return answer.python_error(PythonError::new("KeyboardInterrupt", ""));
+                    }
+                    std::thread::yield_now();
+                }
+                let strikes = STRIKES.load(Ordering::Relaxed);
+                Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(strikes)])
             }
             // As `sleep`; then also how many tasks this worker has had.
             ("work", Some(Value::Int(ms))) => {
@@ -175,10 +217,20 @@ impl Handler for Model {
             _ => Value::Tuple(args),
         };
         answer.start_value();
+        fault_point("model.encoding");
         answer.value(&value);
     }
 
+    fn interrupter(&mut self) -> Option<fn()> {
+        (self.name == "interruptible").then_some(strike as fn())
+    }
+
+    fn forget_interrupt(&mut self) {
+        INTERRUPTED.store(false, Ordering::Relaxed);
+    }
+
     fn tidy(&mut self) {
+        fault_point("model.tidying");
         // Longer than the audits give an idle worker that takes no task.
         if self.name == "slow_tidy" && self.calls == 1 {
             std::thread::sleep(Duration::from_secs(2));
@@ -186,12 +238,57 @@ impl Handler for Model {
     }
 
     fn finalize(self) {
+        fault_point("model.finalizing");
         if self.name == "finalize_hangs" {
             loop {
                 std::thread::park();
             }
         }
     }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static STRIKES: AtomicI64 = AtomicI64::new(0);
+
+fn strike() {
+    // SAFETY: no preconditions; so for the next one.
+    let (thread, process) = (unsafe { libc::gettid() }, unsafe { libc::getpid() });
+    if thread != process {
+        std::process::abort();
+    }
+    STRIKES.fetch_add(1, Ordering::Relaxed);
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Has the kernel give the next interrupt to another thread, and waits until that one has passed it
+/// on.
+fn elsewhere() {
+    std::thread::spawn(|| std::thread::sleep(Duration::from_secs(100)));
+    // SAFETY: all zeros are an empty set on Linux.
+    let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let real_time = || libc::SIGRTMIN()..=libc::SIGRTMAX();
+    for number in real_time() {
+        // SAFETY: a set, and a signal.
+        unsafe { libc::sigaddset(&raw mut signals, number) };
+    }
+    let mask = |how, set: &libc::sigset_t| {
+        // SAFETY: this thread's mask; nobody wants the old one.
+        unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) };
+    };
+    mask(libc::SIG_BLOCK, &signals);
+    let is_pending = || {
+        // SAFETY: as above.
+        let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: writes into the set.
+        unsafe { libc::sigpending(&raw mut pending) };
+        // SAFETY: a set, and a signal.
+        real_time().any(|number| unsafe { libc::sigismember(&raw const pending, number) } == 1)
+    };
+    // It may have come before the mask.
+    while !is_pending() && !INTERRUPTED.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    mask(libc::SIG_UNBLOCK, &signals);
 }
 
 fn die(how: i64) -> ! {

@@ -232,6 +232,42 @@ pub(crate) unsafe fn detached(wait: &mut dyn FnMut()) {
     wait();
 }
 
+/// Has an [`interrupt`] raise `KeyboardInterrupt` in the model's code; or do what the model itself
+/// has SIGINT do, if it has set a handler.
+///
+/// # Errors
+/// What Python raises where this is not its main thread.
+pub(crate) fn heed_interrupts(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    let number = signal.getattr("SIGINT")?;
+    // "Ignored" and "default" are no functions.
+    if !signal.call_method1("getsignal", (&number,))?.is_callable() {
+        signal.call_method1("signal", (number, signal.getattr("default_int_handler")?))?;
+    }
+    Ok(())
+}
+
+/// Interrupts the Python code that the main thread runs, as SIGINT would, at its next step. May be
+/// called at any time, in a signal handler too.
+pub(crate) fn interrupt() {
+    // SAFETY: callable without the GIL and in a signal handler, says its documentation.
+    unsafe { ffi::PyErr_SetInterrupt() };
+}
+
+/// Takes an [`interrupt`] back that has found no Python code.
+pub(crate) fn forget_interrupt(_: Python<'_>) {
+    /// More than there are signals, each of which may have a handler that raises first.
+    const ATTEMPTS: u32 = 65;
+    for _ in 0..ATTEMPTS {
+        // SAFETY: the token proves that the thread is attached; no exception is set between calls.
+        if unsafe { ffi::PyErr_CheckSignals() } == 0 {
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { ffi::PyErr_Clear() };
+    }
+}
+
 /// A thread of the interpreter, to ask whether it is the only one.
 pub(crate) struct ThreadState {
     interpreter: *mut ffi::PyInterpreterState,

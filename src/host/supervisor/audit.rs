@@ -19,6 +19,8 @@ const IDLE_TICKS: u32 = 20;
 const WAKE_TICKS: u32 = 2;
 /// Audits without progress before workers that should take a waiting task are replaced.
 const STALL_TICKS: u32 = 10;
+/// How often they are replaced for the same entry before it is the lock that cannot be had.
+const STALLS: u32 = 2;
 
 /// Audits from one look for tasks without an entry to the next, while there are entries: it goes
 /// through all slots.
@@ -32,6 +34,8 @@ const UNOWNED_LOOKS: u32 = 12;
 pub(super) struct Audit {
     head: Position,
     ticks_without_progress: u32,
+    /// How often workers were replaced because nobody took the entry at the head.
+    stalls: u32,
     idle_ticks: u32,
     /// Audits with tasks.
     ticks: u32,
@@ -61,7 +65,10 @@ impl Supervisor {
         self.core.reclaim();
         self.next_tick = Some(now + TICK);
         self.retire(now);
-        if self.core.book.in_use() > 0 {
+        // Relaxed: looked at again and again.
+        let head = self.core.segment.region().ring().head.load(Ordering::Relaxed);
+        // Entries without tasks are none that honest parties leave for long.
+        if self.core.book.in_use() > 0 || head != self.core.tail() {
             self.audit.idle_ticks = 0;
             self.watch_the_busy();
             self.replace_stopped();
@@ -93,6 +100,7 @@ impl Supervisor {
         let head = ring.head.load(Ordering::Relaxed);
         if head != self.audit.head || !ring::pending(ring) {
             self.audit.head = head;
+            self.audit.stalls = 0;
             self.audit.ticks_without_progress = 0;
         } else {
             self.audit.ticks_without_progress += 1;
@@ -124,6 +132,12 @@ impl Supervisor {
         } else if ticks >= STALL_TICKS {
             // One of them sits in the lock, or they do not wake up.
             self.audit.ticks_without_progress = 0;
+            self.audit.stalls += 1;
+            if self.audit.stalls > STALLS {
+                // Nor do those that were new: nobody has the lock, and it says that somebody does.
+                self.audit.stalls = 0;
+                return self.condemn_all();
+            }
             for index in idle {
                 if let Some(place) = self.places.get_mut(index) {
                     tracing::error!(index, "an idle worker takes no task: replacing it");
@@ -231,8 +245,17 @@ impl Supervisor {
         let head = region.ring().head.load(Ordering::Acquire);
         // Between the two looks at the tail any number of tasks may have come and gone.
         let next_tail = core.tail();
+        let ring = region.ring();
+        let hides = ring.entries.get((head & (entries - 1)) as usize).is_some_and(|words| {
+            // Relaxed: the lock around the tail has ordered it behind the push.
+            Entry::fresh(words.entry.load(Ordering::Relaxed), head, entries).is_none()
+        });
+        // Relaxed: what was read above stays true if the head is still the same.
+        let is_hidden = head != next_tail && hides && ring.head.load(Ordering::Relaxed) == head;
         let is_ahead = |of: Position| (head.wrapping_sub(of) as i64) >= 0;
-        let mut lost = !is_ahead(tail.wrapping_sub(entries)) || is_ahead(next_tail.wrapping_add(1));
+        let mut lost = is_hidden
+            || !is_ahead(tail.wrapping_sub(entries))
+            || is_ahead(next_tail.wrapping_add(1));
         let before = std::mem::take(&mut self.audit.open);
         for index in 0..=u16::MAX {
             let Some(slot) = region.slot(index) else { break };

@@ -17,6 +17,9 @@ use crate::wire::{BROKEN_STATUS, Exit};
 /// Workers in a row that cannot be had, before `submit` says so.
 const DOWN_AFTER: u32 = 3;
 
+/// Why a worker is killed that does not get ready.
+pub(super) const NOT_READY: &str = "it did not get ready";
+
 impl Supervisor {
     /// A worker could not be made.
     pub(super) fn bury_unborn(&mut self, index: usize, now: Instant) {
@@ -57,11 +60,12 @@ impl Supervisor {
             self.failed_starts = self.failed_starts.saturating_add(1);
         }
         if !worker.ready && !blameless && !worker.has_told {
-            let error = StartError::Died {
-                who: format!("worker {index}"),
-                pid,
-                stage: Stage::Ready.text(),
-                exit,
+            let (who, stage) = (format!("worker {index}"), Stage::Ready.text());
+            let deadline = self.config.start_deadline;
+            let error = if worker.killed_for == Some(NOT_READY) {
+                StartError::TimedOut { deadline, stage }
+            } else {
+                StartError::Died { who, pid, stage, exit }
             };
             self.server_trouble(worker.version, error);
         }
@@ -157,10 +161,9 @@ impl Supervisor {
         if self.ending != Ending::No || !self.is_up {
             return;
         }
-        let nobody = self
-            .places
-            .iter()
-            .all(|place| !place.may_run_tasks() && place.life() != Some(Life::Standing));
+        let takes_tasks =
+            |place: &super::Place| matches!(place.life(), Some(Life::Serving | Life::Standing));
+        let nobody = !self.places.iter().any(takes_tasks);
         let failures = self.failed_starts.max(self.server_failures);
         if nobody && failures >= DOWN_AFTER {
             let reason = format!("{failures} starts in a row have failed: {}", self.last_trouble);
@@ -172,7 +175,7 @@ impl Supervisor {
 
     /// A worker serves: tasks are taken, again.
     pub(super) fn note_service(&mut self) {
-        self.failed_starts = 0;
+        (self.failed_starts, self.server_failures) = (0, 0);
         self.core.resume();
     }
 }

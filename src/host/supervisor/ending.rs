@@ -27,6 +27,11 @@ impl Supervisor {
     pub(super) fn bring_down(&mut self, deadline: Instant) -> Shutdown {
         self.core.close("it was shut down");
         self.cancel_reload();
+        // Nobody takes over any more: an heir would be told to serve, and by nobody to end.
+        for seat in self.seats.iter_mut().chain([&mut self.spare]) {
+            seat.heir = None;
+        }
+        self.spare.holder = None;
         let mut report = Shutdown { drained: true, killed: 0 };
         for (order, until) in
             [(Order::Drain, deadline), (Order::Stop, deadline.max(Instant::now()) + STOP_PATIENCE)]

@@ -104,6 +104,9 @@ impl Supervisor {
             }
             FromServer::Imported(threads) => self.note_import(number, threads, now),
             FromServer::ImportFailed(error) => {
+                if let Some(version) = self.version_mut(number) {
+                    version.has_told = true;
+                }
                 self.server_trouble(number, StartError::Import { error });
             }
             FromServer::Spawned { worker, incarnation, pid } => {
@@ -170,7 +173,6 @@ impl Supervisor {
         self.report.forked = forks;
         self.report.import_threads = threads.threads;
         self.report.suspect = threads.suspect;
-        self.server_failures = 0;
         if let Some(version) = self.version_mut(number) {
             (version.stage, version.since) = (Stage::Ready, now);
         }
@@ -209,10 +211,12 @@ impl Supervisor {
             worker.enter(life, now);
         }
         match ending {
+            Ending::No if has_seat => self.order(index, Order::Serve),
             Ending::No => {}
             Ending::Draining if has_seat => self.order(index, Order::Drain),
             Ending::Draining | Ending::Stopping => self.order(index, Order::Stop),
         }
+        self.failed_starts = 0;
         self.publish_workers();
         if has_seat {
             self.note_service();

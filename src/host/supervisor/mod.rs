@@ -125,6 +125,7 @@ struct CloseAtEnd(Arc<Core>);
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
         self.0.close("its supervisor has ended");
+        self.0.mailbox.close();
         self.0.settle_all();
     }
 }
@@ -150,8 +151,10 @@ struct Supervisor {
     outgoing: Vec<Outgoing>,
     versions_made: u32,
     reloads: u64,
-    /// Failed starts of the fork server in a row, and when the next may be tried.
+    /// Fork servers in a row that have ended, or could not be started, before a worker served.
     server_failures: u32,
+    /// Short lives of fork servers in a row, and when the next may be tried.
+    server_short_lives: u32,
     server_not_before: Instant,
     places: Vec<Place>,
     seats: Vec<Seat>,
@@ -192,6 +195,7 @@ impl Supervisor {
             versions_made: 0,
             reloads: 0,
             server_failures: 0,
+            server_short_lives: 0,
             server_not_before: now,
             places: (0..places).map(|_| Place::default()).collect(),
             seats: (0..config.sizes.workers).map(|_| Seat::new(now)).collect(),
@@ -294,8 +298,7 @@ impl Supervisor {
         self.listen(wake_up);
         self.notice_pause(wake_up);
         let mut end = None;
-        let requests = std::mem::take(&mut *self.core.mailbox.requests.lock());
-        for request in requests {
+        for request in self.core.mailbox.take() {
             match request {
                 Request::Shutdown(deadline) => end = Some(deadline),
                 Request::Fault(place) => self.replace_faulty(place),
@@ -319,6 +322,9 @@ impl Supervisor {
                 if !worker.may_run_tasks() {
                     worker.since = now;
                 }
+            }
+            for version in self.versions_mut().filter(|version| version.stage != Stage::Ready) {
+                version.since = now;
             }
             self.audit = Audit::default();
         }
@@ -374,7 +380,7 @@ impl Supervisor {
             }
             Life::Starting if overdue => {
                 tracing::error!(index, "a worker does not get ready: replacing it");
-                worker.kill("it did not get ready");
+                worker.kill(deaths::NOT_READY);
             }
             Life::Requested if overdue => {
                 let version = worker.version;

@@ -116,10 +116,6 @@ impl Place {
         self.worker.as_ref().is_some_and(|worker| worker.process.is_some())
     }
 
-    pub(super) fn may_run_tasks(&self) -> bool {
-        self.worker.as_ref().is_some_and(Worker::may_run_tasks)
-    }
-
     pub(super) fn kill(&mut self, reason: &'static str) {
         if let Some(worker) = &mut self.worker {
             worker.kill(reason);
@@ -139,8 +135,8 @@ pub(super) struct Seat {
     pub(super) not_before: Instant,
 }
 
-/// A worker that lived shorter than this has failed.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// A worker, or a fork server, that lived shorter than this has failed.
+pub(super) const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);

@@ -43,7 +43,7 @@ impl Supervisor {
             None => match self.ready_spare() {
                 Some(spare) => self.promote(index, spare, now),
                 None if now >= not_before => {
-                    let holder = self.request_worker(Order::Serve, now);
+                    let holder = self.request_worker(now);
                     if let Some(seat) = self.seats.get_mut(index) {
                         seat.holder = holder;
                     }
@@ -54,7 +54,7 @@ impl Supervisor {
                 match self.ready_spare() {
                     Some(spare) => self.promote(index, spare, now),
                     None => {
-                        let heir = self.request_worker(Order::Standby, now);
+                        let heir = self.request_worker(now);
                         if let Some(seat) = self.seats.get_mut(index) {
                             seat.heir = heir;
                         }
@@ -81,7 +81,7 @@ impl Supervisor {
                     })
                 }) =>
             {
-                self.spare.holder = self.request_worker(Order::Standby, now);
+                self.spare.holder = self.request_worker(now);
             }
             None => {}
         }
@@ -142,7 +142,7 @@ impl Supervisor {
 
     /// Asks the fork server for a worker at a place that has none. Gives the place; `None` if there is
     /// none at the moment, or no server.
-    fn request_worker(&mut self, order: Order, now: Instant) -> Option<usize> {
+    fn request_worker(&mut self, now: Instant) -> Option<usize> {
         if self.rebuilds {
             return None;
         }
@@ -156,9 +156,12 @@ impl Supervisor {
             ToServer::Spawn { worker: u16::try_from(index).ok()?, incarnation: place.incarnation };
         if let Some(words) = self.core.segment.region().workers().get(index) {
             ring::clear_worker(words);
+            // Nobody serves before the host has heard that the process exists, and can watch it.
             // Relaxed: the worker is forked after this.
-            words.order.store(order as u32, Ordering::Relaxed);
+            words.order.store(Order::Standby as u32, Ordering::Relaxed);
         }
+        // One from scratch believes it, and a worker may have scribbled there.
+        self.core.segment.region().publish_header();
         let told = self.target().is_some_and(|version| version.server.tell(&message).is_ok());
         if !told {
             self.lose_server(version, now);

@@ -4,7 +4,7 @@
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use super::places::{Life, back_off};
+use super::places::{Life, SHORT_LIFE, back_off};
 use super::{Ending, KILL_PATIENCE, Supervisor};
 use crate::error::{ReloadError, StartError};
 use crate::host::engine::Reload;
@@ -40,6 +40,8 @@ pub(super) struct Version {
     pub(super) server: Server,
     pub(super) stage: Stage,
     pub(super) since: Instant,
+    /// It has told itself what went wrong.
+    pub(super) has_told: bool,
 }
 
 /// A reload that is under way.
@@ -66,11 +68,14 @@ impl Supervisor {
         self.current.iter().chain(incoming).chain(outgoing)
     }
 
-    pub(super) fn version_mut(&mut self, number: u32) -> Option<&mut Version> {
+    pub(super) fn versions_mut(&mut self) -> impl Iterator<Item = &mut Version> {
         let incoming = self.incoming.as_mut().map(|incoming| &mut incoming.version);
         let outgoing = self.outgoing.iter_mut().map(|outgoing| &mut outgoing.version);
-        let mut all = self.current.iter_mut().chain(incoming).chain(outgoing);
-        all.find(|version| version.number == number)
+        self.current.iter_mut().chain(incoming).chain(outgoing)
+    }
+
+    pub(super) fn version_mut(&mut self, number: u32) -> Option<&mut Version> {
+        self.versions_mut().find(|version| version.number == number)
     }
 
     fn is_incoming(&self, number: u32) -> bool {
@@ -94,24 +99,28 @@ impl Supervisor {
         server.tell(&ToServer::Setup(self.config.setup.clone()))?;
         self.versions_made += 1;
         let number = self.versions_made;
-        Ok(Some(Version { number, server, stage: Stage::Connecting, since: now }))
+        let stage = Stage::Connecting;
+        Ok(Some(Version { number, server, stage, since: now, has_told: false }))
     }
 
     pub(super) fn start_server(&mut self, now: Instant) {
         match self.make_version(now) {
             Ok(version) => self.current = version,
             Err(source) => {
-                self.back_off_server(now);
+                self.back_off_server(false, now);
                 self.complain(StartError::System { action: "start the fork server", source });
+                self.check_availability();
             }
         }
     }
 
-    fn back_off_server(&mut self, now: Instant) {
-        self.server_failures += 1;
+    fn back_off_server(&mut self, long_lived: bool, now: Instant) {
+        self.server_failures = self.server_failures.saturating_add(1);
+        self.server_short_lives =
+            if long_lived { 0 } else { self.server_short_lives.saturating_add(1) };
         // The first one is replaced at once.
-        let wait = match self.server_failures {
-            1 if self.is_up => Duration::ZERO,
+        let wait = match self.server_short_lives {
+            0 | 1 if self.is_up => Duration::ZERO,
             failures => back_off(failures),
         };
         self.server_not_before = now + wait;
@@ -146,12 +155,19 @@ impl Supervisor {
             exit: Exit::Unknown,
         };
         if self.current.as_ref().is_some_and(|version| version.number == number) {
-            let pid = self.current.take().map_or(0, |version| version.server.pid());
-            self.back_off_server(now);
+            let Some(version) = self.current.take() else { return };
+            let lived = now.saturating_duration_since(version.since);
+            let long_lived = stage == Stage::Ready && lived >= SHORT_LIFE;
+            let (pid, has_told) = (version.server.pid(), version.has_told);
+            // Killed, before its workers are.
+            drop(version);
+            self.back_off_server(long_lived, now);
             if self.ending == Ending::No {
                 tracing::error!(pid, "the fork server has ended");
             }
-            self.complain(died(pid));
+            if !has_told {
+                self.complain(died(pid));
+            }
         } else if self.is_incoming(number)
             && let Some(incoming) = self.incoming.take()
         {
