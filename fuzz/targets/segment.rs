@@ -26,6 +26,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Audits after which everything is as it should be: a task that nobody runs is looked at for 6 s.
 const MOST_AUDITS: usize = 200;
 
+/// Audits after which an idle worker that takes no task is replaced, but one.
+const MOST_NEGLECTED: u32 = 9;
+
 /// How often all slots are used, at most, until all answers are right again.
 const MOST_TURNS: usize = 8;
 
@@ -143,6 +146,8 @@ struct Run {
     condemned: Vec<Key>,
     /// Time that has passed.
     now: Duration,
+    /// Audits since a worker has looked for a task.
+    neglected: u32,
     answer: Answer,
     /// The worst that was written that no honest worker writes: then tasks may end in other ways.
     harm: Harm,
@@ -165,6 +170,7 @@ impl Run {
             workers: vec![Worker::Nobody; settings.workers],
             condemned: Vec::new(),
             now: Duration::ZERO,
+            neglected: 0,
             answer: Answer::new(),
             harm: Harm::None,
             starts_fail: false,
@@ -355,6 +361,13 @@ impl Run {
     /// A round of the supervisor's. Tasks whose deadline has passed are over after it, those that were
     /// over before are condemned.
     fn round(&mut self, passed: Duration) {
+        // An honest worker looks before it is replaced for not looking.
+        if self.harm < Harm::Words && self.neglected >= MOST_NEGLECTED {
+            for place in 0..self.settings.workers {
+                self.claim_at(place);
+            }
+        }
+        self.neglected += 1;
         tell(format_args!("round after {passed:?}"));
         self.now += passed;
         let grace = self.settings.interrupt;
@@ -451,6 +464,7 @@ impl Run {
         if self.workers[place] != Worker::Idle {
             return None;
         }
+        self.neglected = 0;
         let claimed = self.host.claim(place as u16);
         tell(format_args!(
             "worker {place} claims {claimed:?}",
@@ -650,9 +664,8 @@ impl Run {
         for _ in 0..MOST_TURNS {
             self.tasks.clear();
             self.hire();
-            for _ in 0..self.settings.slots {
-                self.submit_text(200, None).expect("all slots are free");
-            }
+            // One that is not taken has met a head that is not where the host believes it.
+            let taken = (0..self.settings.slots).all(|_| self.submit_text(200, None).is_some());
             let answered = |run: &mut Self| {
                 (0..run.tasks.len()).all(|task| {
                     run.retrieve(task);
@@ -660,7 +673,7 @@ impl Run {
                 })
             };
             self.serve_all();
-            if answered(self) && self.host.in_use() == 0 {
+            if answered(self) && taken && self.host.in_use() == 0 {
                 return;
             }
             self.recover(false);
