@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # "minor executable" of the Python that the worker in target/release is built for.
 PYTHON = $(lastword $(shell scripts/python default))
 
-.PHONY: help demo bench bench-quick test fuzz sanitize check clean
+.PHONY: help demo bench bench-quick test storm fuzz sanitize check clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -44,6 +44,13 @@ SECONDS = 60
 
 fuzz: ## fuzz decoders, segment and engine; SECONDS=n for all together, 60 unless said
 	scripts/fuzz $(SECONDS)
+
+SEED = 1
+
+storm: ## everything dies, stops and lies under many callers; SECONDS=n, 60 unless said, SEED=n
+	cargo build --locked --release -p nearcall --features faults --bin nearcall-test-worker
+	cargo build --locked --release -p nearcall-storm
+	target/release/nearcall-storm --seconds $(SECONDS) --seed $(SEED) --json target/nearcall/storm.json
 
 check: ## format, lints, documentation, licences and sources
 	cargo fmt --all --check

@@ -15,6 +15,9 @@ use nearcall::peer::{
     Signature, TaskReader, ThreadReport, Value, run,
 };
 
+#[path = "models/storm.rs"]
+mod storm;
+
 fn main() -> ExitCode {
     run(None, Rust::default)
 }
@@ -92,11 +95,13 @@ impl Runtime for Rust {
             "slow_start" => std::thread::sleep(Duration::from_millis(300)),
             _ => {}
         }
+        let storm = (self.model == "storm").then(storm::Storm::new).transpose()?;
         Ok(Model {
             name: self.model.clone(),
             signature: self.signature.clone(),
             content: self.content.clone(),
             calls: 0,
+            storm,
         })
     }
 }
@@ -106,11 +111,15 @@ struct Model {
     signature: Signature,
     content: String,
     calls: i64,
+    storm: Option<storm::Storm>,
 }
 
 impl Handler for Model {
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
         self.calls += 1;
+        if let Some(storm) = &self.storm {
+            return storm.handle(task, answer);
+        }
         fault_point("model.decoding");
         let Ok(args) = decode(&self.signature, task) else {
             return answer.refuse(Refusal::MalformedTask);
