@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
 use nearcall::{
-    Answer, Args, Engine, Key, PythonError, Refusal, Signature, Task, Ticket, Value, ValueRef,
-    WaitPolicy,
+    Answer, Args, Deadline, Engine, Key, PythonError, Refusal, Signature, Task, Ticket, Value,
+    ValueRef, WaitPolicy,
 };
 use nearcall_fuzz::Input;
 
@@ -145,6 +145,10 @@ enum Standing {
     Done,
     /// The engine was ended at once: done, or closed.
     Cut,
+    /// Cancelled before it was done.
+    Cancelled,
+    /// Not done by its deadline.
+    Late,
     /// Retrieved or abandoned.
     Over,
 }
@@ -153,6 +157,8 @@ struct Known {
     key: Key,
     manner: Manner,
     standing: Standing,
+    /// Its deadline is over from the start: it ends when somebody looks for an outcome in vain.
+    is_late: bool,
 }
 
 struct Run<'e> {
@@ -191,7 +197,7 @@ impl<'e> Run<'e> {
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.below(14) {
+        match input.below(16) {
             0..=2 => self.submit(input),
             3 => self.submit_what_does_not_fit(input),
             4 | 5 => self.let_one_out(input),
@@ -206,6 +212,8 @@ impl<'e> Run<'e> {
                 assert_eq!(ticket.into_key(), key);
             }
             12 => self.try_any_key(input),
+            13 => self.cancel(input),
+            14 => self.cancel_by_ticket(input),
             // Rare: there is not much after it.
             _ if input.byte() > 250 => self.shut_down(input),
             _ => {}
@@ -231,9 +239,13 @@ impl<'e> Run<'e> {
             entered[expected..].sort_unstable();
             assert_eq!(entered[expected..], self.entered[expected..], "who has entered");
         }
-        let standing = |known: &&Known| matches!(known.standing, Standing::Done | Standing::Cut);
-        let in_use =
-            self.queue.len() + self.running.len() + self.tasks.iter().filter(standing).count();
+        let in_use = self.tasks.iter().enumerate().filter(|(number, known)| {
+            // A slot stays taken until its outcome is, and as long as a worker has it.
+            known.standing != Standing::Over
+                || self.queue.contains(number)
+                || self.running.contains(number)
+        });
+        let in_use = in_use.count();
         let deadline = Instant::now() + PATIENCE;
         while self.engine.in_use() != in_use {
             let found = self.engine.in_use();
@@ -252,13 +264,22 @@ impl<'e> Run<'e> {
         let manner = input.below(MANNERS.len());
         let (in_use, text) = (self.in_use(), text_of(number));
         let task = Task::new().int(number as i64).int(manner as i64).str(&text);
-        match self.engine.submit(&task) {
+        let deadline = [None, None, Some(Deadline::NEVER), Some(Duration::ZERO.into())];
+        let (deadline, is_late) = match deadline[input.below(4)] {
+            None => (None, false),
+            Some(deadline) => (Some(deadline), deadline != Deadline::NEVER),
+        };
+        let submitted = match deadline {
+            Some(deadline) => self.engine.submit_by(&task, deadline),
+            None => self.engine.submit(&task),
+        };
+        match submitted {
             Ok(ticket) => {
                 assert!(!self.closed && in_use < self.slots, "accepted beside {in_use}");
                 let (key, manner, standing) = (ticket.key(), MANNERS[manner], Standing::Waiting);
                 assert_eq!(self.numbers.insert(key, number), None, "{key:?} was given before");
                 self.tickets.push(ticket);
-                self.tasks.push(Known { key, manner, standing });
+                self.tasks.push(Known { key, manner, standing, is_late });
                 self.queue.push_back(number);
             }
             Err(SubmitError::Full { slots }) => {
@@ -347,6 +368,57 @@ impl<'e> Run<'e> {
         self.tasks[self.numbers[&ticket.key()]].standing = Standing::Over;
     }
 
+    /// A task that is over for the host is not yet over for the worker that runs it.
+    fn cancel(&mut self, input: &mut Input<'_>) {
+        let number = input.below(self.tasks.len());
+        let Some(Known { key, .. }) = self.tasks.get(number) else { return };
+        let cancelled = self.engine.cancel(*key);
+        self.note_cancel(number, cancelled);
+    }
+
+    fn cancel_by_ticket(&mut self, input: &mut Input<'_>) {
+        let Some(ticket) = self.take_ticket(input) else { return };
+        let cancelled = self.engine.cancel(&ticket);
+        self.note_cancel(self.numbers[&ticket.key()], cancelled);
+        self.tickets.push(ticket);
+    }
+
+    fn note_cancel(&mut self, number: usize, cancelled: bool) {
+        let known = &mut self.tasks[number];
+        match known.standing {
+            Standing::Waiting | Standing::Running => assert!(cancelled, "task {number}"),
+            // Whether its thread was faster.
+            Standing::Done => {}
+            standing => assert!(!cancelled, "task {number}: {standing:?}"),
+        }
+        if cancelled {
+            known.standing = Standing::Cancelled;
+        }
+    }
+
+    /// Somebody has looked for an outcome in vain: a test double ends tasks that are late then.
+    fn end_late(&mut self) {
+        for known in self.tasks.iter_mut().filter(|known| known.is_late) {
+            if matches!(known.standing, Standing::Waiting | Standing::Running) {
+                known.standing = Standing::Late;
+            }
+        }
+    }
+
+    /// Somebody has perhaps looked in vain: makes sure of it, by one of those that are late.
+    fn make_late(&mut self) {
+        let late = self.tasks.iter_mut().find(|known| {
+            known.is_late && matches!(known.standing, Standing::Waiting | Standing::Running)
+        });
+        let Some(known) = late else { return };
+        assert_eq!(
+            self.engine.retrieve(known.key),
+            Err(RetrieveError::Task(TaskError::DeadlinePassed))
+        );
+        known.standing = Standing::Over;
+        self.end_late();
+    }
+
     fn take_ticket(&mut self, input: &mut Input<'_>) -> Option<Ticket<'e>> {
         let index = input.below(self.tickets.len());
         (index < self.tickets.len()).then(|| self.tickets.swap_remove(index))
@@ -382,28 +454,37 @@ impl<'e> Run<'e> {
         number: usize,
         mut ask: impl FnMut(&'e Engine) -> Result<Option<Answer>, RetrieveError>,
     ) {
-        let known = &mut self.tasks[number];
+        let Known { key, manner, standing, is_late } = self.tasks[number];
         let mut asked = ask(self.engine);
-        if matches!(known.standing, Standing::Done | Standing::Cut) {
-            // The closure's thread may still be on its way.
-            let deadline = Instant::now() + PATIENCE;
-            while asked == Ok(None) {
-                assert!(Instant::now() < deadline, "task {number} has no outcome");
-                yield_now();
-                asked = ask(self.engine);
+        let ended = |error| Err(RetrieveError::Task(error));
+        let fits = match standing {
+            Standing::Over => asked == Err(RetrieveError::AlreadyRetrieved { key }),
+            Standing::Cancelled => asked == ended(TaskError::Cancelled),
+            Standing::Late => asked == ended(TaskError::DeadlinePassed),
+            Standing::Waiting | Standing::Running => {
+                asked == Ok(None) || is_late && asked == ended(TaskError::DeadlinePassed)
             }
-            let is_cut = known.standing == Standing::Cut;
-            if !(is_cut && asked == Err(RetrieveError::Task(TaskError::Closed))) {
-                check_outcome(number, known.manner, asked);
+            Standing::Done | Standing::Cut => {
+                // The closure's thread may still be on its way.
+                let deadline = Instant::now() + PATIENCE;
+                while asked == Ok(None) {
+                    assert!(Instant::now() < deadline, "task {number} has no outcome");
+                    yield_now();
+                    asked = ask(self.engine);
+                }
+                self.make_late();
+                standing == Standing::Cut && asked == ended(TaskError::Closed)
+                    || is_late && asked == ended(TaskError::DeadlinePassed)
+                    || is_outcome(number, manner, &asked)
             }
-            known.standing = Standing::Over;
-            return;
-        }
-        let expected = match known.standing {
-            Standing::Over => Err(RetrieveError::AlreadyRetrieved { key: known.key }),
-            _ => Ok(None),
         };
-        assert_eq!(asked, expected, "task {number}: {:?}", known.standing);
+        assert!(fits, "task {number} ({manner:?}, {standing:?}): {asked:?}");
+        if asked != Ok(None) {
+            self.tasks[number].standing = Standing::Over;
+        }
+        if matches!(standing, Standing::Waiting | Standing::Running) {
+            self.end_late();
+        }
     }
 
     fn shut_down(&mut self, input: &mut Input<'_>) {
@@ -450,9 +531,13 @@ fn in_time(waited: Result<Answer, WaitError>) -> Result<Option<Answer>, Retrieve
     }
 }
 
-fn check_outcome(number: usize, manner: Manner, found: Result<Option<Answer>, RetrieveError>) {
+fn is_outcome(
+    number: usize,
+    manner: Manner,
+    found: &Result<Option<Answer>, RetrieveError>,
+) -> bool {
     let name = number.to_string();
-    let as_expected = match (manner, &found) {
+    match (manner, found) {
         (Manner::Int, Ok(Some(answer))) => answer.int(0) == Ok(number as i64),
         (Manner::Tuple, Ok(Some(answer))) => {
             answer.int(1) == Ok(number as i64) && answer.str(0) == Ok(&text_of(number))
@@ -467,6 +552,5 @@ fn check_outcome(number: usize, manner: Manner, found: Result<Option<Answer>, Re
             *error == PythonError::new("panic", name)
         }
         _ => false,
-    };
-    assert!(as_expected, "task {number} ({manner:?}): {found:?}");
+    }
 }

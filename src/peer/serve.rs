@@ -146,10 +146,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
         match read {
-            Ok(()) => {
-                faults::point("serve.copied");
-                self.call(key);
-            }
+            Ok(()) => self.call(key),
             Err(_) => self.answer.refuse(Refusal::MalformedTask),
         }
         faults::point("serve.called");
@@ -240,7 +237,6 @@ impl<'a, H: Handler> Worker<'a, H> {
                     continue;
                 }
                 self.busy = false;
-                faults::point("serve.idle");
                 self.away(H::idle);
             }
             if self.patience.parks || search == Search::LeftToOthers {

@@ -248,7 +248,7 @@ impl Supervisor {
         self.report.python.clone_from(&found.python);
         self.found = Some(found);
         loop {
-            self.act();
+            self.act(Instant::now());
             if let Some(trouble) = self.trouble.take() {
                 return Err(trouble);
             }
@@ -289,7 +289,7 @@ impl Supervisor {
     fn step(&mut self, until: Option<Instant>) -> Option<Instant> {
         // Relaxed: a count for those who watch.
         self.shared.beats.fetch_add(1, Ordering::Relaxed);
-        self.act();
+        self.act(Instant::now());
         let now = Instant::now();
         if self.next_tick.is_some_and(|tick| now >= tick) {
             self.tick(now);
@@ -302,7 +302,7 @@ impl Supervisor {
             match request {
                 Request::Shutdown(deadline) => end = Some(deadline),
                 Request::Fault(place) => self.replace_faulty(place),
-                Request::Condemn(key) => self.note_overdue(key),
+                Request::Condemn(key) => self.note_overdue(key, Instant::now()),
                 Request::Reload(_, reply) if self.ending != Ending::No => drop(reply),
                 Request::Reload(deadline, reply) => self.begin_reload(deadline, reply),
                 Request::Look => {}
@@ -360,8 +360,7 @@ impl Supervisor {
     }
 
     /// Does what the state of things asks for: a server, workers, the settling of the dead.
-    fn act(&mut self) {
-        let now = Instant::now();
+    fn act(&mut self, now: Instant) {
         self.tend_servers(now);
         for index in 0..self.places.len() {
             self.tend_worker(index, now);

@@ -25,12 +25,11 @@ pub(super) struct Overdue {
 }
 
 impl Supervisor {
-    pub(super) fn note_overdue(&mut self, key: Key) {
+    pub(super) fn note_overdue(&mut self, key: Key, now: Instant) {
         if self.overdue.iter().any(|task| task.key == key) {
             // It was cancelled, and now its deadline has passed: it is interrupted once.
             return;
         }
-        let now = Instant::now();
         let grace = match self.config.interrupt {
             Some(grace) if self.interrupt(key) => grace.min(FAR),
             _ => Duration::ZERO,
