@@ -395,7 +395,7 @@ pub enum TaskError {
     Closed,
     /// A worker wrote what is no answer, or overwrote what the task's words said. It is being
     /// replaced, or all of them are. The task may have run.
-    #[error("the worker wrote no valid answer: {detail}; it is being replaced")]
+    #[error("a worker has written what no worker writes: {detail}; it is being replaced")]
     Corrupt {
         /// What was wrong.
         detail: &'static str,

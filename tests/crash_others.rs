@@ -91,12 +91,8 @@ fn replace_and_meet_fate(bench: &Bench, watch: &Watch, case: &Case, count: usize
             "{died:?}, we killed {}",
             before[0]
         );
-        // The new worker may have had a task too. Its number is 0 if the server has not told it.
-        let is_new = match case.point {
-            "server.forked" | "server.telling" => *pid == 0,
-            "server.told" => !before.contains(pid),
-            _ => false,
-        };
+        // The new worker may have had a task too, once the server has told of it.
+        let is_new = case.point == "server.told" && !before.contains(pid);
         assert!(is_new || dead.contains(pid), "{died:?}, not {dead:?}");
     }
     serves(&engine, &mut numbers);

@@ -126,6 +126,34 @@ fn whatever_word_is_overwritten_every_task_ends_and_the_engine_serves_again() {
 }
 
 #[test]
+fn a_worker_whose_task_was_taken_from_it_does_not_wait_for_ever_to_be_killed() {
+    leak_free(|bench| {
+        let engine = start(bench, StartMethod::Auto);
+        let segment = segment();
+        // The slot has an answer then.
+        recovers(&engine, "nothing");
+        let before = engine.worker_pids();
+        let ticket = engine.submit(&Task::new().int(300)).unwrap();
+        let claim = SLOTS + 384 * (ticket.key().get() & 0xFFFF) + 128;
+        wait_until("running", || match read(&segment, claim) & 7 {
+            1 => Ok(()),
+            phase => Err(phase.to_string()),
+        });
+        // Both words say that the other worker is done with it.
+        let other = (read(&segment, claim) ^ 1 << 3) & !7 | 2;
+        write(&segment, claim, other);
+        write(&segment, claim - 128, other);
+        let _ = engine.wait(ticket, PATIENCE);
+        wait_until("replaced", || {
+            let now = engine.worker_pids();
+            let replaced = now.len() == 2 && now != before;
+            replaced.then_some(()).ok_or(format!("{now:?}"))
+        });
+        recovers(&engine, "claim");
+    });
+}
+
+#[test]
 fn a_head_that_was_moved_back_does_not_make_the_engine_full_while_no_task_is_in_it() {
     leak_free(|bench| {
         let engine = start(bench, StartMethod::Auto);

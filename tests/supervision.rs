@@ -323,6 +323,26 @@ fn a_task_whose_worker_dies_is_done_by_another_where_retries_allow_it() {
                 engine.wait(ticket, PATIENCE).unwrap_or_else(|error| panic!("{point}: {error}"));
             }
             until_free(&engine);
+            assert!(engine.health().unwrap().deaths > 0, "{point}");
+        }
+    });
+}
+
+#[test]
+fn a_task_of_any_size_that_is_done_once_more_is_still_the_same_task() {
+    leak_free(|bench| {
+        // In the entry, beside the slot's words, in the slot's body, where the outcome goes too.
+        for (point, size) in ["serve.claimed", "serve.finished", "serve.written"]
+            .into_iter()
+            .flat_map(|point| [10, 90, 1000, 4000].map(|size| (point, size)))
+        {
+            let builder = bench.builder("echo").signature(Signature::new().str("text")).workers(1);
+            let builder = builder.retries(1).env("NEARCALL_FAULTS", format!("{point}=kill@1"));
+            let engine = builder.start().unwrap();
+            let text = "x".repeat(size);
+            let answer = engine.call(&Task::new().str(&text), PATIENCE);
+            assert_eq!(answer.unwrap().str(0), Ok(text.as_str()), "{point} {size}");
+            assert_eq!(engine.health().unwrap().deaths, 1);
         }
     });
 }
@@ -691,6 +711,72 @@ fn a_fork_server_that_cannot_be_had_is_told_by_submit_with_the_reason() {
             signal(server, Signal::SIGKILL);
             let reason = until_unavailable(&engine);
             assert!(reason.contains(expected), "{content:?}: {reason}");
+        }
+    });
+}
+
+#[test]
+fn a_spare_that_never_gets_ready_does_not_keep_a_reload_from_its_end() {
+    leak_free(|bench| {
+        let code = Code::new("one");
+        let engine = code.builder(bench).workers(1).spare(true).start().unwrap();
+        let spare = |state: WorkerState| {
+            wait_until("a spare", || {
+                let health = engine.health().unwrap();
+                let spare = health.workers.iter().find(|worker| worker.state == state);
+                spare.map(|spare| spare.pid).ok_or(format!("{health:?}"))
+            })
+        };
+        let ready = spare(WorkerState::Standby);
+        code.say("initialize_hangs");
+        signal(ready, Signal::SIGKILL);
+        let hanging = spare(WorkerState::Starting);
+        wait_until("hanging", || match common::process_state(hanging) {
+            Some('S') => Ok(()),
+            state => Err(format!("{state:?}")),
+        });
+        code.say("two");
+        let deaths = engine.health().unwrap().deaths;
+        engine.reload(PATIENCE / 2).unwrap();
+        assert_eq!(engine.call(&Task::new(), PATIENCE).unwrap().str(0), Ok("two"));
+        spare(WorkerState::Standby);
+        assert_eq!(engine.health().unwrap().deaths, deaths, "it was replaced in order");
+    });
+}
+
+#[test]
+fn a_worker_that_was_replaced_and_does_not_end_is_killed_and_keeps_no_place() {
+    leak_free(|bench| {
+        let builder = bench.builder("finalize_hangs").workers(1).max_tasks(1);
+        let engine = builder.start_deadline(Duration::from_secs(2)).start().unwrap();
+        let mut before = BTreeSet::new();
+        // More than there are places.
+        wait_until("replaced", || {
+            engine.call(&Task::new(), PATIENCE).unwrap();
+            before.extend(engine.worker_pids());
+            (before.len() >= 6).then_some(()).ok_or(format!("{before:?}"))
+        });
+    });
+}
+
+#[test]
+fn times_that_no_clock_gets_to_are_never() {
+    leak_free(|bench| {
+        let builder = working(bench, 1).interrupt(Duration::MAX).hung_after(Duration::MAX);
+        let builder = builder.max_age(Duration::MAX).start_deadline(Duration::MAX);
+        let engine = builder.start().unwrap();
+        let key = engine.submit_by(&work(FOR_EVER), Duration::MAX).unwrap().into_key();
+        until_running(&engine, key);
+        assert!(engine.cancel(key));
+        assert_eq!(task_error(engine.wait(key, PATIENCE)), TaskError::Cancelled);
+        // Of the last of these at least it has taken note.
+        for _ in 0..2 {
+            wait_until("alive", || {
+                let health = engine.health().unwrap();
+                (health.supervisor_responds && health.takes_tasks)
+                    .then_some(())
+                    .ok_or(format!("{health:?}"))
+            });
         }
     });
 }

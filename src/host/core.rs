@@ -14,7 +14,7 @@ use super::wait::Crowd;
 use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskError};
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
-use crate::shm::{Owner, PARKED, Phase, Segment, SegmentError, Slot, State};
+use crate::shm::{Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
@@ -118,6 +118,8 @@ pub(crate) struct Core {
     pub(crate) mailbox: Mailbox,
     pub(crate) book: Book,
     pub(crate) deadlines: Deadlines,
+    /// A copy of each slot's task, for when its worker dies; none if no task is done twice.
+    copies: Box<[Mutex<Payload>]>,
     entrance: Mutex<Entrance>,
     witness: ForkWitness,
     pub(crate) crowd: Crowd,
@@ -152,6 +154,9 @@ impl Core {
             },
             book: Book::new(sizes.slots, Generation::starting_at(random)),
             deadlines: Deadlines::new(sizes.slots),
+            copies: (0..if config.retries > 0 { sizes.slots } else { 0 })
+                .map(|_| Mutex::default())
+                .collect(),
             entrance: Mutex::new(Entrance { producer: Producer::default(), gate: Gate::Open }),
             witness: ForkWitness::new().map_err(system("map a page"))?,
             crowd: Crowd::new(u32::try_from(cpus).unwrap_or(u32::MAX), sizes.workers),
@@ -232,7 +237,18 @@ impl Core {
         // SAFETY: the book gave this slot to this thread, and the last worker that had it has
         // handed it back or is dead.
         let Some(mut writer) = (unsafe { slot.task_writer(bytes) }) else { return false };
-        task.encode_to(&mut writer).is_ok()
+        let written = task.encode_to(&mut writer).is_ok();
+        if let Some(copy) = self.copy_of(key) {
+            // From the slot, which is this thread's alone.
+            return written && slot.copy_task(bytes, &mut copy.lock()).is_ok();
+        }
+        written
+    }
+
+    /// The host's own copy of the task in this slot, where tasks may be done once more.
+    #[inline]
+    fn copy_of(&self, key: Key) -> Option<&Mutex<Payload>> {
+        self.copies.get(usize::from(key.index()))
     }
 
     #[inline]
@@ -267,6 +283,16 @@ impl Core {
         if !entrance.producer.has_room(region.ring()) {
             return false;
         }
+        // The dead worker's outcome stands where a large task does.
+        let restored = self.copy_of(key).is_some_and(|copy| {
+            let copy = copy.lock();
+            // SAFETY: the task's worker is dead, and no other can claim it before `requeue` below.
+            let writer = unsafe { slot.task_writer(copy.len()) };
+            writer.is_some_and(|writer| writer.put(&copy).is_ok())
+        });
+        if !restored {
+            return false;
+        }
         ring::requeue(slot.words, generation);
         entrance.producer.push(region.ring(), key, slot.words);
         drop(entrance);
@@ -274,9 +300,13 @@ impl Core {
         true
     }
 
-    /// Takes all entries out of the ring. For when no worker lives.
-    pub(crate) fn vacate_ring(&self) {
-        self.entrance.lock().producer.vacate(self.segment.region().ring());
+    /// Takes all entries out of the ring and ends all tasks without an outcome. For when no worker
+    /// lives. Says how many tasks that ends.
+    pub(crate) fn start_anew(&self, verdict: impl Fn() -> TaskError) -> usize {
+        // Held to the end: a task that comes meanwhile is not one of them.
+        let mut entrance = self.entrance.lock();
+        entrance.producer.vacate(self.segment.region().ring());
+        self.end_unfinished(verdict)
     }
 
     /// The position behind the last entry.

@@ -8,7 +8,9 @@ use super::interrupt::Interrupts;
 use crate::faults;
 use crate::key::Key;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
-use crate::shm::{AWAKE, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords};
+use crate::shm::{
+    AWAKE, BROKEN, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords,
+};
 use crate::sync::{Ordering, fence, fence_after_rmw};
 use crate::sys::{futex, signal};
 use crate::wire::{AnswerBuf, Patience, Refusal};
@@ -115,8 +117,11 @@ impl<'a, H: Handler> Worker<'a, H> {
                 Err(LockLost) => break End::Broken,
             }
         };
-        if end == End::Ordered {
-            self.leave();
+        match end {
+            End::Ordered => self.leave(),
+            // Relaxed: looked at when this process has ended.
+            End::Broken => self.words.away.store(BROKEN, Ordering::Relaxed),
+            End::Condemned => {}
         }
         (end, self.handler)
     }
@@ -140,12 +145,8 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
-        faults::point("serve.copied");
         match read {
-            Ok(()) => {
-                faults::point("serve.copied");
-                self.call(key);
-            }
+            Ok(()) => self.call(key),
             Err(_) => self.answer.refuse(Refusal::MalformedTask),
         }
         faults::point("serve.called");
@@ -236,9 +237,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                     continue;
                 }
                 self.busy = false;
-                faults::point("serve.idle");
                 self.away(H::idle);
-                faults::point("serve.idle");
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park(None);

@@ -22,12 +22,16 @@ use crate::sys::pipe::{self, Outlet};
 use crate::sys::socket::Watch;
 use crate::sys::{memory, process, socket};
 use crate::wire::{
-    BROKEN_STATUS, FromServer, MAX_MESSAGE, PythonError, Setup, StartMethod, ToServer,
-    decode_message, encode_message,
+    FromServer, MAX_MESSAGE, PythonError, Setup, StartMethod, ToServer, decode_message,
+    encode_message,
 };
 
 /// How long the host may take to make room in the control socket.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a worker that was condemned waits for its end. If it does not come, nobody has condemned
+/// it: its claim was overwritten.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What `nearcall-worker --version` tells about its language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -535,16 +539,11 @@ fn serve_tasks<R: Runtime>(
             model.finalize();
             Ok(0)
         }
-        (End::Condemned, _) => loop {
+        (End::Condemned, _) => {
             // The supervisor's SIGKILL is on its way; nothing may be touched before it comes.
-            std::thread::park();
-        },
-        (End::Broken, _) => {
-            eprintln!(
-                "nearcall-worker (pid {}): the segment's lock or slots are broken",
-                process::own_pid()
-            );
-            Ok(BROKEN_STATUS)
+            std::thread::sleep(KILL_PATIENCE);
+            Err(PeerError::Segment { reason: "the claim on a task was overwritten" })
         }
+        (End::Broken, _) => Err(PeerError::Segment { reason: "its lock or its slots are broken" }),
     }
 }

@@ -17,11 +17,14 @@ impl OomCounter {
         Self { file, seen }
     }
 
-    /// Whether it has risen since the last look; `None` if it cannot be read.
-    pub(crate) fn has_risen(&mut self) -> Option<bool> {
+    /// Whether there was a kill that was not asked for yet; `None` if the count cannot be read. So of
+    /// two deaths with two kills each gets one.
+    pub(crate) fn take_kill(&mut self) -> Option<bool> {
         let now = read(self.file.as_deref()?)?;
-        let before = self.seen.replace(now)?;
-        Some(now > before)
+        let seen = self.seen.as_mut()?;
+        let is_new = now > *seen;
+        *seen += u64::from(is_new);
+        Some(is_new)
     }
 }
 
@@ -71,12 +74,13 @@ mod tests {
         let file = std::env::temp_dir().join(format!("nearcall-oom-{}", std::process::id()));
         fs::write(&file, "oom_kill 1\n").unwrap();
         let mut counter = OomCounter { file: Some(file.clone()), seen: Some(1) };
-        assert_eq!(counter.has_risen(), Some(false));
-        fs::write(&file, "oom_kill 2\n").unwrap();
-        assert_eq!(counter.has_risen(), Some(true));
-        assert_eq!(counter.has_risen(), Some(false));
+        assert_eq!(counter.take_kill(), Some(false));
+        fs::write(&file, "oom_kill 3\n").unwrap();
+        assert_eq!(counter.take_kill(), Some(true));
+        assert_eq!(counter.take_kill(), Some(true), "one for each kill");
+        assert_eq!(counter.take_kill(), Some(false));
         fs::remove_file(&file).unwrap();
-        assert_eq!(counter.has_risen(), None);
-        assert_eq!(OomCounter { file: None, seen: None }.has_risen(), None);
+        assert_eq!(counter.take_kill(), None);
+        assert_eq!(OomCounter { file: None, seen: None }.take_kill(), None);
     }
 }

@@ -203,10 +203,6 @@ pub(crate) enum FromServer {
     },
 }
 
-/// The exit status of a worker that has found the segment broken: lock or slots say what no honest
-/// party writes.
-pub(crate) const BROKEN_STATUS: i32 = 86;
-
 /// How much of what a worker has written is kept for the case of its death, in bytes.
 pub(crate) const MAX_LAST_WORDS: usize = 4096;
 

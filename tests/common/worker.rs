@@ -238,6 +238,10 @@ impl Handler for Model {
         INTERRUPTED.store(false, Ordering::Relaxed);
     }
 
+    fn idle(&mut self) {
+        fault_point("model.idling");
+    }
+
     fn tidy(&mut self) {
         fault_point("model.tidying");
         // Longer than the audits give an idle worker that takes no task.

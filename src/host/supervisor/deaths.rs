@@ -4,19 +4,22 @@ use std::time::Instant;
 
 use super::overdue::OVERDUE;
 use super::places::{Life, Worker};
+use super::staff::UNNEEDED;
 use super::versions::Stage;
 use super::{Ending, Supervisor};
 use crate::error::{Death, DeathReport, StartError, TaskError};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{Owner, State};
+use crate::shm::{BROKEN, Owner, State};
 use crate::sync::{Ordering, fence};
 use crate::sys::futex;
-use crate::wire::{BROKEN_STATUS, Exit};
+use crate::wire::Exit;
 
 /// Workers in a row that cannot be had, before `submit` says so.
 const DOWN_AFTER: u32 = 3;
 
+/// Why a worker is killed that was replaced and does not end.
+pub(super) const NOT_ENDED: &str = "it did not end";
 /// Why a worker is killed that does not get ready.
 pub(super) const NOT_READY: &str = "it did not get ready";
 
@@ -35,7 +38,8 @@ impl Supervisor {
             return;
         };
         let pid = worker.process.as_ref().map_or(0, |process| process.pid);
-        let in_order = exit == Exit::Code(0) && (self.ending != Ending::No || self.has_left(index));
+        let in_order = worker.killed_for == Some(UNNEEDED)
+            || exit == Exit::Code(0) && (self.ending != Ending::No || self.has_left(index));
         if !in_order {
             // Relaxed: a count for those who watch.
             self.shared.deaths.fetch_add(1, Ordering::Relaxed);
@@ -46,14 +50,18 @@ impl Supervisor {
         let report = DeathReport {
             out_of_memory: match worker.killed_for {
                 Some(_) => Some(false),
-                None => self.oom.has_risen(),
+                None if exit == Exit::Signal(9) => self.oom.take_kill(),
+                None => Some(false),
             },
             killed_for: worker.killed_for,
             last_words,
             earlier: Vec::new(),
         };
+        let words = self.core.segment.region().workers().get(index);
+        // Relaxed: written before the worker ended, and only a hint: a fault too many is no harm.
+        let is_broken = words.is_some_and(|words| words.away.load(Ordering::Relaxed) == BROKEN);
         self.settle_dead(index, Death { pid, exit }, &report);
-        if exit == Exit::Code(BROKEN_STATUS) {
+        if is_broken {
             self.condemn_all();
         }
         if !worker.ready && !blameless {

@@ -332,9 +332,14 @@ impl Supervisor {
 
     /// When something has to be done even if nothing happens.
     fn next_timer(&self, now: Instant) -> Option<Instant> {
-        let workers = self.places.iter().filter_map(|place| {
+        let workers = self.places.iter().enumerate().filter_map(|(index, place)| {
             let worker = place.worker.as_ref()?;
             match worker.life {
+                // While it runs a task there are ticks.
+                Life::Leaving if !self.says_it_runs(index) => {
+                    let end = worker.since.checked_add(self.config.start_deadline)?;
+                    Some(if end > now { end } else { now + TICK })
+                }
                 Life::Ended => Some(worker.since + STATUS_PATIENCE),
                 // Short of exact: whatever starts is looked at again at this pace.
                 Life::Requested | Life::Starting => Some(now + TICK),
@@ -342,7 +347,7 @@ impl Supervisor {
             }
         });
         let seats = self.seats.iter().chain(self.config.spare.then_some(&self.spare));
-        let seats = seats.filter(|seat| seat.holder.is_none() && seat.not_before > now);
+        let seats = seats.filter(|seat| seat.heir.is_none() && seat.not_before > now);
         let seats = seats.map(|seat| seat.not_before);
         let deadline = self.core.deadlines.next().map(|at| at.max(self.no_judging_before));
         workers
@@ -369,10 +374,15 @@ impl Supervisor {
     }
 
     fn tend_worker(&mut self, index: usize, now: Instant) {
+        let runs = self.says_it_runs(index);
         let Some(worker) = self.places.get_mut(index).and_then(|place| place.worker.as_mut())
         else {
             return;
         };
+        if worker.life == Life::Leaving && runs {
+            // It has all the time it takes; what counts is how long it takes to end after it.
+            worker.since = now;
+        }
         let overdue = now.duration_since(worker.since) > self.config.start_deadline;
         match worker.life {
             Life::Ended if now >= worker.since + STATUS_PATIENCE => {
@@ -382,6 +392,10 @@ impl Supervisor {
                 tracing::error!(index, "a worker does not get ready: replacing it");
                 worker.kill(deaths::NOT_READY);
             }
+            Life::Leaving if overdue => {
+                tracing::error!(index, "a worker that was replaced does not end: killing it");
+                worker.kill(deaths::NOT_ENDED);
+            }
             Life::Requested if overdue => {
                 let version = worker.version;
                 tracing::error!("the fork server makes no worker: replacing it");
@@ -389,6 +403,13 @@ impl Supervisor {
             }
             _ => {}
         }
+    }
+
+    /// Whether the worker at this place says that it runs a task.
+    fn says_it_runs(&self, index: usize) -> bool {
+        let words = self.core.segment.region().workers().get(index);
+        // Relaxed: a hint of the worker's own.
+        words.is_some_and(|words| words.running.load(Ordering::Relaxed) != 0)
     }
 
     /// Whether something that has been starting for so long is given up, as the first start would

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Supervisor, TICK};
+use crate::host::wait::FAR;
 use crate::key::Key;
 use crate::ring;
 use crate::shm::{Owner, State};
@@ -25,8 +26,12 @@ pub(super) struct Overdue {
 
 impl Supervisor {
     pub(super) fn note_overdue(&mut self, key: Key, now: Instant) {
+        if self.overdue.iter().any(|task| task.key == key) {
+            // It was cancelled, and now its deadline has passed: it is interrupted once.
+            return;
+        }
         let grace = match self.config.interrupt {
-            Some(grace) if self.interrupt(key) => grace,
+            Some(grace) if self.interrupt(key) => grace.min(FAR),
             _ => Duration::ZERO,
         };
         self.overdue.push(Overdue { key, kill_at: now + grace });

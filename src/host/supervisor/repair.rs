@@ -53,8 +53,7 @@ impl Supervisor {
         for words in region.workers() {
             ring::clear_worker(words);
         }
-        self.core.vacate_ring();
-        let ended = self.core.end_unfinished(|| TaskError::Corrupt {
+        let ended = self.core.start_anew(|| TaskError::Corrupt {
             detail: "the segment was overwritten, and what became of the task cannot be told",
         });
         tracing::warn!(ended, "the segment was made anew");

@@ -10,12 +10,20 @@ use crate::shm::Order;
 use crate::sync::Ordering;
 use crate::wire::ToServer;
 
+/// Why a worker is killed that has not served and will not have to.
+pub(super) const UNNEEDED: &str = "nobody needs it any more";
+
 impl Supervisor {
     /// Does what the seats ask for: takes over, asks for workers, sends away those that were
     /// replaced.
     pub(super) fn staff(&mut self, now: Instant) {
         for seat in 0..self.seats.len() {
             self.seat_heir(seat, now);
+        }
+        // Empty seats first: there may not be places for all.
+        let (empty, taken): (Vec<_>, Vec<_>) = (0..self.seats.len())
+            .partition(|seat| self.seats.get(*seat).is_some_and(|seat| seat.holder.is_none()));
+        for seat in empty.into_iter().chain(taken) {
             self.fill(seat, now);
         }
         if self.config.spare && self.ending == Ending::No {
@@ -130,11 +138,15 @@ impl Supervisor {
         self.note_service();
     }
 
-    /// Has a worker end after the task at hand.
+    /// Has a worker end after the task at hand. One that is not ready reads no orders, and may never
+    /// be.
     pub(super) fn send_away(&mut self, place: usize, now: Instant) {
         if let Some(worker) = self.places.get_mut(place).and_then(|place| place.worker.as_mut()) {
-            if worker.life != Life::Ended {
-                worker.enter(Life::Leaving, now);
+            match worker.life {
+                // Without a process yet it is sent away when it is ready, if it ever is.
+                Life::Requested | Life::Starting => return worker.kill(UNNEEDED),
+                Life::Standing | Life::Serving => worker.enter(Life::Leaving, now),
+                Life::Leaving | Life::Ended => {}
             }
             self.order(place, Order::Stop);
         }

@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::places::{Life, SHORT_LIFE, back_off};
+use super::staff::UNNEEDED;
 use super::{Ending, KILL_PATIENCE, Supervisor};
 use crate::error::{ReloadError, StartError};
 use crate::host::engine::Reload;
@@ -283,7 +284,7 @@ impl Supervisor {
                 && worker.version == number
                 && !worker.may_run_tasks()
             {
-                worker.kill("its version could not be had");
+                worker.kill(UNNEEDED);
             }
         }
         self.outgoing.push(Outgoing { version: incoming.version, end_by: None });
