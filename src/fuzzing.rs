@@ -18,12 +18,12 @@ use crate::host::core::{Core, Request};
 use crate::host::{Answer, Key, WaitPolicy};
 use crate::key::Generation;
 use crate::ring;
-use crate::shm::{AWAKE, Owner, Payload, Sizes, SlotWords, WorkerWords};
+use crate::shm::{AWAKE, BROKEN, Owner, Payload, Sizes, SlotWords, WorkerWords};
 use crate::sync::Ordering;
 use crate::sys::process::Process;
 use crate::wire::{
-    Args, BROKEN_STATUS, EncodeTo, Exit, FromServer, Outcome, PythonError, RawWriter, Signature,
-    StartMethod, Task, ThreadReport, ToServer, Value, decode_message, encode_message,
+    Args, EncodeTo, Exit, FromServer, Outcome, PythonError, RawWriter, Signature, StartMethod,
+    Task, ThreadReport, ToServer, Value, decode_message, encode_message,
 };
 
 /// What a worker makes of a task's bytes.
@@ -305,7 +305,10 @@ impl Host {
 
     /// The worker at this place has ended; `broken`: because it has found the segment broken.
     pub fn bury(&mut self, place: usize, broken: bool) {
-        let exit = if broken { Exit::Code(BROKEN_STATUS) } else { Exit::Signal(9) };
+        if broken && let Some(words) = self.core.segment.region().workers().get(place) {
+            words.away.store(BROKEN, Ordering::Relaxed);
+        }
+        let exit = if broken { Exit::Code(1) } else { Exit::Signal(9) };
         self.supervisor.note_end(place, self.now);
         self.supervisor.bury(place, exit, String::new(), self.now);
     }

@@ -5,6 +5,8 @@
 //! Each model has its controls: the same model with one ordering, or one check, taken away has to
 //! fail ([`Flaw`]).
 
+#[cfg(shuttle)]
+mod at_random;
 mod deaths;
 mod giving_up;
 mod parking;

@@ -233,7 +233,7 @@ fn a_spare_with_a_step_broken_fails() {
 }
 
 /// What `Core::wait` does once it has been awake for long enough.
-fn wait(world: &World, key: Key) -> Owner {
+pub(super) fn wait(world: &World, key: Key) -> Owner {
     let slot = world.slot(key);
     loop {
         if let Some(owner) = world.ended(key) {
