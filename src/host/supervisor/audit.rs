@@ -138,7 +138,13 @@ impl Supervisor {
                 self.audit.stalls = 0;
                 return self.condemn_all();
             }
-            for index in idle {
+            // Suspects first: one that is stopped may sit in the lock that all others wait for.
+            let is_stopped = |index: &usize| {
+                let process = self.places.get(*index).and_then(|place| place.process());
+                process.is_some_and(|process| process.is_stopped())
+            };
+            let stopped: Vec<usize> = idle.iter().copied().filter(is_stopped).collect();
+            for index in if stopped.is_empty() { idle } else { stopped } {
                 if let Some(place) = self.places.get_mut(index) {
                     tracing::error!(index, "an idle worker takes no task: replacing it");
                     place.kill("it took no task while one was waiting");
