@@ -238,6 +238,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                     continue;
                 }
                 self.busy = false;
+                faults::point("serve.idle");
                 self.away(H::idle);
             }
             if self.patience.parks || search == Search::LeftToOthers {
