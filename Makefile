@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # "minor executable" of the Python that the worker in target/release is built for.
 PYTHON = $(lastword $(shell scripts/python default))
 
-.PHONY: help demo bench bench-quick test loom check clean
+.PHONY: help demo bench bench-quick test loom storm fuzz sanitize check clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -40,12 +40,30 @@ test: ## run all tests, with every kind of Python that is here
 loom: ## check the models of the ring: every interleaving of a few threads, many of more
 	scripts/loom
 
+sanitize: ## run the engine's tests under the address and the thread sanitizer: two minutes
+	scripts/sanitize
+
+SECONDS = 60
+
+fuzz: ## fuzz decoders, segment and engine; SECONDS=n for all together, 60 unless said
+	scripts/fuzz $(SECONDS)
+
+SEED = 1
+
+storm: ## everything dies, stops and lies under many callers; SECONDS=n, 60 unless said, SEED=n
+	cargo build --locked --release -p nearcall --features faults --bin nearcall-test-worker
+	cargo build --locked --release -p nearcall-storm
+	target/release/nearcall-storm --seconds $(SECONDS) --seed $(SEED) --json target/nearcall/storm.json
+
 check: ## format, lints, documentation, licences and sources
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets -- -D warnings
-	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets --features nearcall/faults -- -D warnings
+	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets --features nearcall/faults,nearcall/fuzzing -- -D warnings
+	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	PYO3_PYTHON="$(PYTHON)" RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
-	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check bans licenses sources; \
+	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check bans licenses sources && \
+	cargo deny --manifest-path fuzz/Cargo.toml --config fuzz/deny.toml check bans licenses sources; \
 	else echo "SKIPPED: cargo deny is not installed (cargo install --locked cargo-deny)"; fi
 
 clean: ## remove what was built

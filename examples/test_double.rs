@@ -43,12 +43,13 @@ impl Screening {
                 score if score < 0.5 => Ok(Verdict::Accept),
                 score => Ok(Verdict::Reject(score)),
             },
-            Err(CallError::Wait(WaitError::TimedOut)) => {
-                Ok(Verdict::AskSomebody("the model took too long".to_owned()))
-            }
-            Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Python(
-                error,
-            ))))) => Ok(Verdict::AskSomebody(error.to_string())),
+            Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(error)))) => match error {
+                TaskError::DeadlinePassed => {
+                    Ok(Verdict::AskSomebody("the model took too long".to_owned()))
+                }
+                TaskError::Python(error) => Ok(Verdict::AskSomebody(error.to_string())),
+                error => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         }
     }

@@ -1,5 +1,6 @@
 //! One error enum for each operation. Each says what happened, to whom, and what to do.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -237,6 +238,36 @@ fn suggest_shm_size(needed: u64) -> String {
     format!("{}m", needed.div_ceil(1 << 20).saturating_add(1).next_power_of_two())
 }
 
+/// A reload that was not done, or not in time.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The new code cannot be had. The old workers go on.
+    #[error("the new version cannot start, the old one goes on: {0}")]
+    Start(#[source] StartError),
+    /// Not all workers were replaced by the deadline. If none was, none will be; otherwise the
+    /// replacement goes on: those that are left run a task that has not ended.
+    #[error("{replaced} of {workers} workers were replaced by the deadline")]
+    TimedOut {
+        /// Workers that have the new code.
+        replaced: usize,
+        /// Workers that there are.
+        workers: usize,
+    },
+    /// Another reload is under way.
+    #[error("another reload is under way: wait for it, then reload again")]
+    Busy,
+    /// The engine was shut down, or is being shut down.
+    #[error("the engine was shut down")]
+    Closed,
+    /// A test double has no code to reload.
+    #[error("a test double has no code to reload")]
+    Double,
+    /// This process is a fork of the one that started the engine.
+    #[error("this process was forked from the one that started the engine, which still owns it")]
+    ForkedChild,
+}
+
 /// A task that does not fit the signature. No slot was touched.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -300,6 +331,13 @@ pub enum SubmitError {
         /// Why.
         reason: String,
     },
+    /// No worker can be had: those that were started last died or could not start, one after the
+    /// other. The engine goes on trying, ever more slowly; this ends when a worker is ready.
+    #[error("no worker can be had at the moment: {reason}")]
+    Unavailable {
+        /// What became of the last one.
+        reason: String,
+    },
     /// This process is a fork of the one that started the engine.
     #[error(
         "this process was forked from the one that started the engine, which still owns it: \
@@ -329,22 +367,95 @@ pub enum TaskError {
     #[error("{0}")]
     Refused(Refusal),
     /// The worker that ran the task died. The task may have run in part.
-    #[error("the worker that ran the task (pid {pid}) died: {exit}")]
+    #[error("the worker that ran the task (pid {pid}) died: {exit}{report}")]
     Died {
         /// The worker's process id.
         pid: u32,
         /// How it ended.
         exit: Exit,
+        /// What else is known.
+        report: Box<DeathReport>,
+    },
+    /// The task was not done by its deadline. If it was running, its worker is killed, unless it ends
+    /// in this very moment; it may have run in part.
+    #[error("the task was not done by its deadline: it was ended")]
+    DeadlinePassed,
+    /// Somebody has cancelled the task ([`Engine::cancel`](crate::Engine::cancel)). It may have run in
+    /// part.
+    #[error("the task was cancelled")]
+    Cancelled,
+    /// The task was waiting when it turned out that no worker can be had.
+    #[error("no worker can be had: {reason}")]
+    Unavailable {
+        /// What became of those that were started last.
+        reason: String,
     },
     /// The engine was closed before the task was done.
     #[error("the engine was closed before the task was done")]
     Closed,
-    /// The worker wrote what is no answer. It is being replaced.
-    #[error("the worker wrote no valid answer: {detail}; it is being replaced")]
+    /// A worker wrote what is no answer, or overwrote what the task's words said. It is being
+    /// replaced, or all of them are. The task may have run.
+    #[error("a worker has written what no worker writes: {detail}; it is being replaced")]
     Corrupt {
         /// What was wrong.
         detail: &'static str,
     },
+}
+
+/// A worker's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Death {
+    /// Its process id.
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Exit,
+}
+
+/// What is known of the death of a worker beyond how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct DeathReport {
+    /// Whether the kernel killed for lack of memory: the counter of such kills (`oom_kill`) of this
+    /// process' cgroup has risen since the last death. `None`: the counter cannot be read.
+    pub out_of_memory: Option<bool>,
+    /// Why the engine itself killed the worker, if it did.
+    pub killed_for: Option<&'static str>,
+    /// The last that the worker wrote to its stderr, at most 4 KiB.
+    pub last_words: String,
+    /// The workers that died of this task before, the first one first: it was tried again as often
+    /// as [`Builder::retries`](crate::Builder::retries) allows.
+    pub earlier: Vec<Death>,
+}
+
+impl DeathReport {
+    /// The Python stacks that the death has left: what `faulthandler` wrote among the
+    /// [last words](Self::last_words).
+    pub fn python_stack(&self) -> Option<&str> {
+        let start = self.last_words.find("Fatal Python error")?;
+        self.last_words.get(start..)
+    }
+}
+
+impl fmt::Display for DeathReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.out_of_memory == Some(true) {
+            f.write_str("; the kernel has killed for lack of memory")?;
+        }
+        if let Some(reason) = self.killed_for {
+            write!(f, "; the engine killed it: {reason}")?;
+        }
+        if !self.earlier.is_empty() {
+            f.write_str("; before it the task had killed")?;
+            for (index, death) in self.earlier.iter().enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                write!(f, "{comma} pid {} ({})", death.pid, death.exit)?;
+            }
+        }
+        if !self.last_words.is_empty() {
+            write!(f, "; its last words:\n{}", self.last_words.trim_end())?;
+        }
+        Ok(())
+    }
 }
 
 /// Why there is nothing to retrieve, now or ever, under a key.
@@ -384,6 +495,9 @@ impl RetrieveError {
             Self::AlreadyRetrieved { .. } => 7,
             Self::Unknown { .. } => 8,
             Self::ForkedChild => 9,
+            Self::Task(TaskError::DeadlinePassed) => 10,
+            Self::Task(TaskError::Cancelled) => 11,
+            Self::Task(TaskError::Unavailable { .. }) => 12,
         }
     }
 }
@@ -392,7 +506,8 @@ impl RetrieveError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The deadline has passed. The task goes on; its key stays good.
+    /// The deadline of the wait has passed. The task goes on, and its key stays good, unless the
+    /// ticket itself was handed over: that one is dropped, which abandons the task.
     #[error("no answer before the deadline; the task goes on")]
     TimedOut,
     /// There will be no answer.
@@ -423,7 +538,8 @@ pub enum CallError {
     /// The task was not accepted.
     #[error(transparent)]
     Submit(#[from] SubmitError),
-    /// The task was accepted and has no answer. If the deadline has passed, it was abandoned.
+    /// The task was accepted and has no answer. If the deadline has passed, the task was ended:
+    /// [`TaskError::DeadlinePassed`].
     #[error(transparent)]
     Wait(#[from] WaitError),
 }

@@ -8,7 +8,9 @@
 //! thread can [`submit`](Engine::submit) a [`Task`] and [`retrieve`](Engine::retrieve) its
 //! [`Answer`], which both return at once, or [`wait`](Engine::wait) for it, or do it all in one
 //! [`call`](Engine::call). A task that was accepted ends exactly once: with an answer, or with an
-//! error that says what became of it ([`error::TaskError`]).
+//! error that says what became of it ([`error::TaskError`]). It ends by its deadline, if it has one
+//! ([`call`](Engine::call), [`submit_by`](Engine::submit_by)), whatever the model does. What is
+//! promised when something dies, hangs or lies, and what is not, is in `docs/reliability.md`.
 //!
 //! # Example
 //! [`Builder::start_with`] puts a Rust closure where the Python model would be. All else is the
@@ -46,17 +48,20 @@
 //! Each line names only rooms below it, with three exceptions that `docs/architecture.md` tells of.
 //!
 //! - `host`: the service's half. The [`Engine`] and its [`Builder`], the supervisor thread, the
-//!   host's own record of its slots, how its threads wait, the test double
-//! - [`peer`]: the workers' half. The fork server and the serve loop, all but its Python
+//!   host's own record of its slots and deadlines, how its threads wait, health, the test double
+//! - [`peer`]: the workers' half. The fork server, the serve loop, last words, limits; all but its
+//!   Python
 //! - `ring`: submit order and sleep. Push, claim, publish, what is repaired after a death
 //! - `shm`: the segment. What is where in it, a slot's words (`docs/shm-layout.md`)
 //! - `wire`: the bytes of tasks, answers and control messages; the only room that knows `bincode`
 //! - [`error`]: one enum for each operation
-//! - `sys`: futexes, mappings, processes, sockets: the thin layer over the operating system
+//! - `sys`: futexes, mappings, processes, pipes, sockets, what /proc and the cgroup say: the thin
+//!   layer over the operating system
 //! - `key`, `sync`, `faults`: keys and generations; the door to atomics; the tests' points of death
 //!
 //! # Features
 //! - `faults` (off): named points at which tests make workers stop or die. Never for a service.
+//! - `fuzzing` (off): doors to inner functions, for the fuzz targets. Never for a service.
 //!
 //! # Platform
 //! Linux with glibc, kernel 5.4 or later, on x86-64 or aarch64. Workers: CPython 3.9 to 3.13 with
@@ -78,14 +83,26 @@ mod sync;
 mod sys;
 mod wire;
 
+#[cfg(feature = "faults")]
+#[doc(hidden)]
+pub use faults::fault_point;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use host::fuzzing;
 #[cfg(not(loom))]
 pub use host::{
-    Answer, AsKey, Builder, Deadline, Engine, Key, Shutdown, StartReport, Ticket, WaitPolicy,
+    Answer, AsKey, Builder, Deadline, Engine, Health, Key, Reload, Shutdown, StartReport, Ticket,
+    WaitPolicy, WorkerHealth, WorkerState,
 };
 pub use wire::{
     Arg, Args, Exit, Kind, Len, Map, Parameter, PythonError, Refusal, Scalar, Seq, Signature,
     StartMethod, Task, Value, ValueRef,
 };
+
+/// The examples of the page, which `cargo test` compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/reliability.md")]
+struct ReliabilityPage;
 
 /// CPUs that this process may use: its affinity and its cgroup's quota, not the machine's.
 pub fn available_cpus() -> usize {

@@ -351,7 +351,8 @@ fn a_call_that_times_out_leaves_its_slot_to_others() {
     leak_free(|bench| {
         let (engine, open, started) = gated(bench, 1, 1);
         let error = engine.call(&Task::new().int(1), Duration::from_millis(5)).unwrap_err();
-        assert_eq!(error, CallError::Wait(WaitError::TimedOut));
+        let ended = WaitError::Retrieve(RetrieveError::Task(TaskError::DeadlinePassed));
+        assert_eq!(error, CallError::Wait(ended));
         // It may have been cancelled before it was taken up; if it runs, it ends here.
         drop(open);
         wait_until("free again", || match engine.submit(&Task::new().int(2)) {

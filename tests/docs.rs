@@ -1,5 +1,5 @@
 //! What the documents say of the code: the README's example and its flags, the tests that
-//! `docs/architecture.md` names.
+//! `docs/architecture.md` and `docs/reliability.md` name.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
@@ -34,6 +34,7 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
         (SubmitError::Mismatch(mismatch), "SubmitError::Mismatch"),
         (SubmitError::TooLarge { needed: 2, room: 1 }, "SubmitError::TooLarge"),
         (SubmitError::Closed { reason: String::new() }, "SubmitError::Closed"),
+        (SubmitError::Unavailable { reason: String::new() }, "SubmitError::Unavailable"),
         (SubmitError::ForkedChild, "SubmitError::ForkedChild"),
     ] {
         assert!(has_row(submit, error.flag(), variant), "{} {variant}", error.flag());
@@ -43,8 +44,14 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
     for (error, variant) in [
         (TaskError::Python(python).into(), "TaskError::Python"),
         (TaskError::Refused(Refusal::MalformedTask).into(), "TaskError::Refused"),
-        (TaskError::Died { pid: 1, exit: Exit::Unknown }.into(), "TaskError::Died"),
+        (
+            TaskError::Died { pid: 1, exit: Exit::Unknown, report: Box::default() }.into(),
+            "TaskError::Died",
+        ),
         (TaskError::Closed.into(), "TaskError::Closed"),
+        (TaskError::DeadlinePassed.into(), "TaskError::DeadlinePassed"),
+        (TaskError::Cancelled.into(), "TaskError::Cancelled"),
+        (TaskError::Unavailable { reason: String::new() }.into(), "TaskError::Unavailable"),
         (TaskError::Corrupt { detail: "" }.into(), "TaskError::Corrupt"),
         (RetrieveError::AlreadyRetrieved { key }, "RetrieveError::AlreadyRetrieved"),
         (RetrieveError::Unknown { key }, "RetrieveError::Unknown"),
@@ -56,19 +63,82 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
     assert!(has_row(retrieve, WaitError::TimedOut.flag(), "WaitError::TimedOut"));
 }
 
-#[test]
-fn every_test_and_point_that_the_architecture_names_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    let page = read("docs/architecture.md");
-    let quoted: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// What stands between backquotes.
+fn quoted(page: &str) -> Vec<&str> {
+    page.split('`').skip(1).step_by(2).collect()
+}
+
+/// Looks each `file.rs::test` up, which is in `tests/` unless it says where. Gives their number.
+fn find_tests(quoted: &[&str]) -> usize {
     let mut tests = 0;
-    for name in &quoted {
+    for name in quoted {
         let Some((file, test)) = name.split_once(".rs::") else { continue };
-        let path = format!("tests/{file}.rs");
-        assert!(read(&path).contains(&format!("\nfn {test}(")), "{path} has no test {test}");
+        let folder = if file.contains('/') { "" } else { "tests/" };
+        let path = format!("{folder}{file}.rs");
+        let head = format!("fn {test}()");
+        let code = read(&path);
+        let is_there = code.lines().scan(false, |after_mark, line| {
+            let found = *after_mark && line.trim_start().starts_with(&head);
+            *after_mark = line.trim() == "#[test]" || (*after_mark && line.trim().starts_with('#'));
+            Some(found)
+        });
+        assert!(is_there.into_iter().any(|found| found), "{path} has no test {test}");
         tests += 1;
     }
+    tests
+}
+
+#[test]
+fn every_test_that_the_promises_name_exists() {
+    let page = read("docs/reliability.md");
+    let tests = find_tests(&quoted(&page));
+    assert!(tests >= 40, "only {tests} names of tests were recognised");
+    // Each promise has one, or the verb that has it.
+    let (_, promises) = page.split_once("## The promises").unwrap();
+    let (promises, _) = promises.split_once("\n## ").unwrap();
+    let mut numbers = Vec::new();
+    for row in promises.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let Ok(number) = cells[0].trim_start_matches("| ").parse::<u32>() else { continue };
+        numbers.push(number);
+        assert_eq!(cells.len(), 5, "{row}");
+        let tested = [".rs::", "`make ", "the same test"].iter().any(|by| cells[3].contains(by));
+        assert!(tested, "no test: {row}");
+    }
+    numbers.dedup();
+    assert_eq!(numbers, (1..=12).collect::<Vec<_>>(), "the promises");
+}
+
+#[test]
+fn every_reason_for_which_the_engine_kills_is_told() {
+    let page = read("docs/reliability.md");
+    let (_, reasons) = page.split_once("### Why the engine kills a worker").unwrap();
+    let (reasons, _) = reasons.split_once("\n## ").unwrap();
+    let mut found = 0;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/host/supervisor");
+    for file in fs::read_dir(folder).unwrap() {
+        let code = fs::read_to_string(file.unwrap().path()).unwrap();
+        for mark in [".kill(\"", ": &str = \""] {
+            for reason in code.split(mark).skip(1) {
+                let reason = reason.split('"').next().unwrap();
+                assert!(reasons.contains(&format!("\n| {reason} |")), "{reason:?}");
+                found += 1;
+            }
+        }
+    }
+    assert_eq!(found, 9, "reasons in the code");
+    assert_eq!(reasons.matches("\n| ").count(), found + 1, "rows, with the head");
+}
+
+#[test]
+fn every_test_and_point_that_the_architecture_names_exists() {
+    let page = read("docs/architecture.md");
+    let quoted = quoted(&page);
+    let tests = find_tests(&quoted);
     assert!(tests >= 15, "only {tests} names of tests were recognised");
     let code: String =
         ["src/ring/consumer.rs", "src/peer/serve.rs", "src/peer/server.rs"].map(read).concat();

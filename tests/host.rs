@@ -7,10 +7,11 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use common::{Bench, PATIENCE, leak_free, signal, wait_until};
-use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
-use nearcall::{Deadline, Engine, Exit, Signature, Task};
+use nearcall::error::{ReloadError, RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::{Deadline, Engine, Exit, Signature, Task, WorkerState};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -44,7 +45,11 @@ fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed
                             engine.wait(&ticket, Deadline::NEVER),
                             Err(WaitError::Retrieve(RetrieveError::ForkedChild))
                         )
-                        && engine.call(&task, Deadline::NEVER).is_err();
+                        && engine.call(&task, Deadline::NEVER).is_err()
+                        && engine.submit_by(&task, Deadline::NEVER).is_err()
+                        && !engine.cancel(&ticket)
+                        && engine.health().is_none()
+                        && matches!(engine.reload(PATIENCE), Err(ReloadError::ForkedChild));
                     engine.shutdown(PATIENCE);
                     drop(ticket);
                     all
@@ -186,6 +191,71 @@ fn the_death_of_the_host_ends_all_its_processes() {
                 signal(pid, Signal::SIGKILL);
                 waitpid(child, None).unwrap();
                 // `leak_free` sees the rest.
+            }
+        }
+    });
+}
+
+/// Since some time ago, for all processes alike.
+fn milliseconds() -> u64 {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    u64::try_from(now.as_millis()).unwrap()
+}
+
+#[test]
+fn after_a_pause_of_the_host_a_task_gets_a_moment_to_end_although_its_deadline_has_passed() {
+    leak_free(|bench| {
+        let (stopped, told) = nix::unistd::pipe().unwrap();
+        // A host of its own, because it is stopped.
+        // SAFETY: as in the test above.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                // The worker stops when it has called the model, and has the answer to write.
+                let builder = bench.builder("echo").env("NEARCALL_FAULTS", "serve.called=stop@1");
+                let engine = builder.workers(1).start().unwrap();
+                let ticket = engine.submit_by(&Task::new(), Duration::from_millis(500)).unwrap();
+                let state = || engine.health().unwrap().workers[0].state;
+                wait_until("stopped", || match state() {
+                    WorkerState::Stopped => Ok(()),
+                    state => Err(format!("{state:?}")),
+                });
+                nix::unistd::write(&told, &engine.worker_pids()[0].to_ne_bytes()).unwrap();
+                let over = AtomicBool::new(false);
+                let answered = thread::scope(|scope| {
+                    // When the supervisor was asked for each sign of life that it has given.
+                    scope.spawn(|| {
+                        while !over.load(Ordering::Relaxed) {
+                            let asked = milliseconds();
+                            if engine.health().unwrap().supervisor_responds {
+                                nix::unistd::write(&told, &asked.to_ne_bytes()).unwrap();
+                            }
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                    });
+                    let answered = engine.wait(ticket, PATIENCE).is_ok();
+                    over.store(true, Ordering::Relaxed);
+                    answered
+                });
+                drop(engine);
+                // SAFETY: `_exit` has no preconditions.
+                unsafe { libc::_exit(i32::from(!answered)) }
+            }
+            ForkResult::Parent { child } => {
+                let mut worker = [0; 4];
+                nix::unistd::read(&stopped, &mut worker).unwrap();
+                let host = u32::try_from(child.as_raw()).unwrap();
+                signal(host, Signal::SIGSTOP);
+                // Longer than the deadline, and than the supervisor can be late by itself.
+                thread::sleep(Duration::from_millis(1500));
+                let resumed = milliseconds();
+                signal(host, Signal::SIGCONT);
+                // The supervisor comes to its senses before the worker does.
+                let mut asked = [0; 8];
+                while u64::from_ne_bytes(asked) <= resumed {
+                    nix::unistd::read(&stopped, &mut asked).unwrap();
+                }
+                signal(u32::from_ne_bytes(worker), Signal::SIGCONT);
+                assert_eq!(waitpid(child, None).unwrap(), WaitStatus::Exited(child, 0));
             }
         }
     });

@@ -9,9 +9,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use common::{Bench, PATIENCE, leak_free};
-use nearcall::error::{CallError, RetrieveError, StartError, TaskError, WaitError};
+use common::{Bench, PATIENCE, leak_free, wait_until};
+use nearcall::error::{CallError, DeathReport, RetrieveError, StartError, TaskError, WaitError};
 use nearcall::{Builder, Engine, Exit, PythonError, Refusal, Signature, Task, Value, ValueRef};
 
 /// A Python to test with.
@@ -57,6 +58,18 @@ fn each(test: impl Fn(&Bench, &Python)) {
 
 fn one_str() -> Signature {
     Signature::new().str("how")
+}
+
+/// How the worker died that ran this task.
+fn death(engine: &Engine, task: &Task<'_>) -> (Exit, DeathReport) {
+    match engine.call(task, PATIENCE) {
+        Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
+            exit,
+            report,
+            ..
+        })))) => (exit, *report),
+        other => panic!("no death: {other:?}"),
+    }
 }
 
 fn python_error(error: CallError) -> PythonError {
@@ -238,6 +251,22 @@ fn what_a_model_raises_is_an_error_of_that_task_and_the_worker_goes_on() {
     });
 }
 
+#[test]
+fn what_a_thread_of_the_model_raises_and_memory_that_it_cannot_have_cost_no_worker() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:misbehave").signature(one_str());
+        let engine = builder.workers(1).memory_limit(2 << 30).start().unwrap();
+        let pids = engine.worker_pids();
+        for _ in 0..3 {
+            let task = Task::new().str("raise in a thread");
+            assert_eq!(engine.call(&task, PATIENCE).unwrap().str(0), Ok("fine"));
+            let error = engine.call(&Task::new().str("memory"), PATIENCE).unwrap_err();
+            assert_eq!(python_error(error).kind, "MemoryError");
+        }
+        assert_eq!(engine.worker_pids(), pids, "still the same worker");
+    });
+}
+
 /// Not a test by itself: run by the next one, which throws the megabytes away.
 #[test]
 #[ignore = "prints megabytes: run by another test"]
@@ -301,7 +330,12 @@ fn a_model_that_ends_its_process_is_told_with_its_exit_and_replaced() {
     each(|bench, python| {
         let builder = python.builder(bench, "promises:misbehave");
         let engine = builder.signature(one_str()).start().unwrap();
-        for (how, wanted) in [("os._exit", Exit::Code(7)), ("kill", Exit::Signal(9))] {
+        for (how, wanted) in [
+            ("os._exit", Exit::Code(7)),
+            ("os._exit in a thread", Exit::Code(7)),
+            ("os.abort", Exit::Signal(6)),
+            ("kill", Exit::Signal(9)),
+        ] {
             let error = engine.call(&Task::new().str(how), PATIENCE).unwrap_err();
             let CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
                 exit,
@@ -402,5 +436,152 @@ fn the_seeds_model_runs_unchanged() {
         let task = Task::new().floats(&[1.1, 11.2, 0.3]).strs(&["abc", "cdavfdv"]).int(27);
         let answer = engine.call(&task, PATIENCE).unwrap();
         assert_eq!((answer.int(0), answer.str(1)), (Ok(12 + 10 + 27), Ok("")));
+    });
+}
+
+/// Runs a task until it runs for sure, and cancels it.
+fn cancel_running(engine: &Engine, task: &Task<'_>) {
+    let key = engine.submit(task).unwrap().into_key();
+    wait_until("running", || {
+        let health = engine.health().unwrap();
+        let runs = |worker: &nearcall::WorkerHealth| worker.running.is_some_and(|r| r.0 == key);
+        health.workers.iter().any(runs).then_some(()).ok_or(format!("{health:?}"))
+    });
+    assert!(engine.cancel(key));
+}
+
+#[test]
+fn a_call_that_is_over_is_interrupted_wherever_python_waits_and_its_worker_lives() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:endless").signature(one_str()).workers(1);
+        let engine = builder.interrupt(PATIENCE).start().unwrap();
+        let pid = i64::from(engine.worker_pids()[0]);
+        let mut cleaned = 0;
+        for how in ["loop", "sleep", "lock", "asyncio", "cleaning up", "beside a thread", "sleep"] {
+            cancel_running(&engine, &Task::new().str(how));
+            cleaned += i64::from(how == "cleaning up");
+            let answer = engine.call(&Task::new().str(""), PATIENCE).unwrap();
+            assert_eq!((answer.int(0), answer.int(1)), (Ok(pid), Ok(cleaned)), "{how}");
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}
+
+#[test]
+fn interrupts_at_any_moment_hit_no_other_task() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:endless").signature(one_str()).workers(1);
+        let engine = builder.interrupt(PATIENCE).start().unwrap();
+        let pid = i64::from(engine.worker_pids()[0]);
+        for round in 0..1000 {
+            let deadline = Duration::from_micros(500 + round % 1000);
+            let passing = engine.submit_by(&Task::new().str("short"), deadline).unwrap();
+            let answer = engine.call(&Task::new().str("short"), PATIENCE).unwrap();
+            assert_eq!(answer.int(0), Ok(pid));
+            drop(passing);
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}
+
+#[test]
+fn a_call_that_does_not_heed_the_interrupt_is_killed_after_its_grace() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:endless").signature(one_str()).workers(1);
+        let engine = builder.interrupt(Duration::from_millis(100)).start().unwrap();
+        let pid = i64::from(engine.worker_pids()[0]);
+        cancel_running(&engine, &Task::new().str("stubborn"));
+        let answer = engine.call(&Task::new().str(""), PATIENCE).unwrap();
+        assert_ne!(answer.int(0), Ok(pid));
+    });
+}
+
+#[test]
+fn a_model_that_handles_sigint_itself_is_interrupted_in_its_own_way() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:Minded").signature(one_str()).workers(1);
+        let engine = builder.interrupt(PATIENCE).start().unwrap();
+        cancel_running(&engine, &Task::new().str("wait"));
+        let answer = engine.call(&Task::new().str(""), PATIENCE).unwrap();
+        assert_eq!(answer.int(0), Ok(1));
+    });
+}
+
+#[test]
+fn a_crash_in_c_leaves_the_python_stacks_of_all_threads_in_the_error() {
+    each(|bench, python| {
+        let engine = python
+            .builder(bench, "promises:crash")
+            .signature(one_str())
+            .workers(1)
+            .start()
+            .unwrap();
+        for (how, number, what) in [
+            ("null", libc::SIGSEGV, "Segmentation fault"),
+            ("SIGSEGV", libc::SIGSEGV, "Segmentation fault"),
+            ("SIGABRT", libc::SIGABRT, "Aborted"),
+            ("SIGFPE", libc::SIGFPE, "Floating"),
+            ("SIGBUS", libc::SIGBUS, "Bus error"),
+        ] {
+            let (exit, report) = death(&engine, &Task::new().str(how));
+            assert_eq!(exit, Exit::Signal(number), "{how}: {report:?}");
+            let stack = report.python_stack().unwrap();
+            for part in [what, "in crash", "in bystander"] {
+                assert!(stack.contains(part), "{how}: {stack}");
+            }
+        }
+        // A model that has its own wish gets it.
+        let (exit, report) = death(&engine, &Task::new().str("elsewhere"));
+        assert_eq!((exit, report.python_stack()), (Exit::Signal(libc::SIGSEGV), None));
+    });
+}
+
+#[test]
+fn a_call_that_holds_the_gil_in_c_for_ever_ends_at_its_deadline_and_so_does_a_deadlock() {
+    each(|bench, python| {
+        let builder = python.builder(bench, "promises:misbehave").signature(one_str());
+        let engine = builder.start().unwrap();
+        for how in ["loop_in_c", "deadlock", "loop"] {
+            let before = engine.worker_pids();
+            let error = engine.call(&Task::new().str(how), Duration::from_millis(100)).unwrap_err();
+            let CallError::Wait(WaitError::Retrieve(RetrieveError::Task(error))) = error else {
+                panic!("{how}: {error}")
+            };
+            assert_eq!(error, TaskError::DeadlinePassed, "{how}");
+            wait_until("replaced", || {
+                let pids = engine.worker_pids();
+                let whole = pids.len() == 2 && pids != before;
+                whole.then_some(()).ok_or(format!("{how}: {pids:?}"))
+            });
+            let answer = engine.call(&Task::new().str("nothing"), PATIENCE).unwrap();
+            assert_eq!(answer.str(0), Ok("fine"));
+        }
+    });
+}
+
+#[test]
+fn a_reload_brings_the_code_that_is_on_disk_and_a_broken_one_is_told_with_its_traceback() {
+    each(|bench, python| {
+        let name = format!("nearcall-models-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let say = |body: &str| {
+            // Python's caches go by the second and the size; so each version has a size of its own.
+            fs::write(folder.join("reloaded.py"), format!("def answer():\n    {body}\n")).unwrap();
+        };
+        say("return 1");
+        let builder = python.builder(bench, "reloaded:answer").python_path(&folder);
+        let engine = builder.env("PYTHONDONTWRITEBYTECODE", "1").start().unwrap();
+        let answer = || engine.call(&Task::new(), PATIENCE).unwrap().int(0).unwrap();
+        assert_eq!(answer(), 1);
+        say("return 20");
+        engine.reload(PATIENCE).unwrap();
+        assert_eq!(answer(), 20);
+        say("return (");
+        let error = engine.reload(PATIENCE).unwrap_err().to_string();
+        assert!(error.contains("SyntaxError") && error.contains("reloaded.py"), "{error}");
+        assert_eq!(answer(), 20);
+        drop(engine);
+        fs::remove_dir_all(&folder).unwrap();
     });
 }

@@ -28,7 +28,7 @@ fn submit(engine: &Engine, ms: i64) -> Key {
 fn death(outcome: Result<Answer, WaitError>) -> Option<(u32, Exit)> {
     match outcome {
         Ok(_) => None,
-        Err(WaitError::Retrieve(RetrieveError::Task(TaskError::Died { pid, exit }))) => {
+        Err(WaitError::Retrieve(RetrieveError::Task(TaskError::Died { pid, exit, .. }))) => {
             Some((pid, exit))
         }
         Err(error) => panic!("{error}"),

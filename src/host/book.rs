@@ -21,7 +21,7 @@ enum Standing {
     Filling = 1,
     /// A task was accepted; the slot's words tell how far it is.
     Live = 2,
-    /// The supervisor has ended the task; its verdict is in `verdicts`.
+    /// The host has ended the task; its verdict is in `verdicts`. A worker may still have it.
     Settled = 3,
     /// One thread takes the outcome out.
     Taking = 4,
@@ -40,7 +40,7 @@ const fn pack(standing: Standing, generation: Generation) -> u64 {
 pub(crate) enum Look {
     /// Its task is with the workers, or done.
     Live,
-    /// The supervisor has ended its task.
+    /// The host has ended its task.
     Settled,
     /// Retrieved or abandoned before.
     Gone,
@@ -157,17 +157,23 @@ impl Book {
         self.switch(key, Standing::Live, Standing::Taking)
     }
 
-    /// Takes the verdict on a settled task and frees its slot; `None` if another thread did.
-    pub(crate) fn take_verdict(&self, key: Key) -> Option<TaskError> {
+    /// Takes the verdict on a settled task; `None` if another thread did. Its slot is free then, or,
+    /// if a worker still has it (`held`), as soon as none has.
+    pub(crate) fn take_verdict(&self, key: Key, held: impl FnOnce() -> bool) -> Option<TaskError> {
         if !self.switch(key, Standing::Settled, Standing::Taking) {
             return None;
         }
         let verdict = self.verdicts.lock().remove(&key);
-        self.release(key);
+        if held() {
+            self.set(key, Standing::Abandoned);
+            self.abandoned.lock().push(key);
+        } else {
+            self.release(key);
+        }
         Some(verdict.unwrap_or(TaskError::Closed))
     }
 
-    /// Ends a live task with a verdict. `false` if it is not live (any more).
+    /// Ends a live task with a verdict, whoever has it. `false` if it is not live (any more).
     pub(crate) fn settle(&self, key: Key, verdict: TaskError) -> bool {
         let mut verdicts = self.verdicts.lock();
         let settled = self.switch(key, Standing::Live, Standing::Settled);
@@ -201,6 +207,20 @@ impl Book {
     #[cfg(test)]
     pub(crate) fn first_generation(&self) -> Generation {
         self.origin
+    }
+
+    /// The key of the task that was accepted in the slot at `index`, until the slot is free again.
+    pub(crate) fn accepted_at(&self, index: u16) -> Option<Key> {
+        // Acquire: as in `look`.
+        let word = self.word(index)?.load(Ordering::Acquire);
+        let generation = Generation::new(word >> STANDING_BITS)?;
+        let is_not = [Standing::Free, Standing::Filling].map(|standing| pack(standing, generation));
+        (!is_not.contains(&word)).then(|| Key::new(index, generation))
+    }
+
+    /// Whether the host has ended this task, and its slot was not free since.
+    pub(crate) fn has_ended_early(&self, key: Key) -> bool {
+        self.accepted_at(key.index()) == Some(key) && self.live_at(key.index()) != Some(key)
     }
 
     /// The key of the live task in the slot at `index`.
@@ -288,8 +308,8 @@ mod tests {
         assert!(book.settle(key, TaskError::Closed));
         assert!(!book.settle(key, TaskError::Closed), "it has ended already");
         assert_eq!(book.look(key), Look::Settled);
-        assert_eq!(book.take_verdict(key), Some(TaskError::Closed));
-        assert_eq!(book.take_verdict(key), None);
+        assert_eq!(book.take_verdict(key, || false), Some(TaskError::Closed));
+        assert_eq!(book.take_verdict(key, || false), None);
         assert_eq!(book.in_use(), 0);
     }
 

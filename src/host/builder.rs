@@ -41,6 +41,22 @@ pub struct Builder {
     wait_policy: WaitPolicy,
     collect_between_calls: bool,
     start_deadline: Duration,
+    clear_environment: bool,
+    retries: u32,
+    interrupt: Option<Duration>,
+    spare: bool,
+    hung_after: Duration,
+    retirement: Retirement,
+    limits: Limits,
+}
+
+/// When a worker is replaced although nothing is wrong with it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Retirement {
+    pub(crate) tasks: Option<u64>,
+    pub(crate) age: Option<Duration>,
+    /// Resident bytes.
+    pub(crate) memory: Option<u64>,
 }
 
 impl Builder {
@@ -62,6 +78,13 @@ impl Builder {
             wait_policy: WaitPolicy::default(),
             collect_between_calls: true,
             start_deadline: Duration::from_secs(60),
+            clear_environment: false,
+            retries: 0,
+            interrupt: None,
+            spare: false,
+            hung_after: Duration::from_secs(10),
+            retirement: Retirement::default(),
+            limits: Limits::default(),
         }
     }
 
@@ -103,6 +126,14 @@ impl Builder {
     /// Sets an environment variable for the Python processes, which otherwise have this process'.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Whether the Python processes start without this process' environment variables, with those of
+    /// [`env`](Builder::env) alone (and those of [`compute_threads`](Builder::compute_threads)).
+    /// Default: no.
+    pub fn clear_env(mut self, clear: bool) -> Self {
+        self.clear_environment = clear;
         self
     }
 
@@ -167,7 +198,90 @@ impl Builder {
         self
     }
 
-    /// How long [`start`](Builder::start) may take until all workers are ready. Default: 60 s.
+    /// How often a task whose worker died is done once more. Default: 0, so that a task is run at most
+    /// once.
+    ///
+    /// Anything else declares that the model may be called several times with the same task: its
+    /// worker may have died at any point, also after all that the call does was done. A task that has
+    /// killed one worker more than this ends with [`TaskError::Died`](crate::error::TaskError::Died),
+    /// which tells of all of them. A task that was ended by a deadline or cancelled is not done again.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Interrupts a call that is past its deadline, or was cancelled, instead of killing its worker at
+    /// once: the model gets a `KeyboardInterrupt`, and `grace` to end the call. Only if it has not by
+    /// then is the worker killed. Default: no.
+    ///
+    /// Python looks for an interrupt between two bytecodes: a long call into C is not interrupted. The
+    /// model must be able to be left at any point.
+    pub fn interrupt(mut self, grace: Duration) -> Self {
+        self.interrupt = Some(grace);
+        self
+    }
+
+    /// Whether there is one worker more, ready and without tasks, that takes over at once when
+    /// another ends. It does not count as one of [`workers`](Builder::workers), and costs the memory
+    /// of one. Default: no.
+    pub fn spare(mut self, spare: bool) -> Self {
+        self.spare = spare;
+        self
+    }
+
+    /// After how long in the same task a worker is reported as one that hangs, by
+    /// [`Engine::health`] and a warning: at least 0.1 s, in steps of 0.1 s. It is not killed for
+    /// that. Default: 10 s.
+    pub fn hung_after(mut self, time: Duration) -> Self {
+        self.hung_after = time;
+        self
+    }
+
+    /// Replaces each worker after so many tasks, less up to a fifth by chance. Its successor is ready
+    /// before it ends. Looked at ten times a second, and only while there are tasks; so for the other
+    /// two. Default: never.
+    pub fn max_tasks(mut self, tasks: u64) -> Self {
+        self.retirement.tasks = Some(tasks);
+        self
+    }
+
+    /// Replaces each worker that has served for this long, less up to a fifth by chance. Default:
+    /// never.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.retirement.age = Some(age);
+        self
+    }
+
+    /// Replaces each worker that has so many bytes of memory resident, those it shares with others
+    /// included (`VmRSS`). Default: never.
+    pub fn max_rss(mut self, bytes: u64) -> Self {
+        self.retirement.memory = Some(bytes);
+        self
+    }
+
+    /// The most bytes of private memory that a worker can have (`RLIMIT_DATA`: heap and private
+    /// mappings; the segment does not count). Python raises `MemoryError` when it gets no more.
+    /// Default: no limit but the host's own.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.limits.memory = Some(bytes);
+        self
+    }
+
+    /// The most descriptors that a worker can have open (`RLIMIT_NOFILE`). Default: the host's own.
+    pub fn descriptor_limit(mut self, descriptors: u64) -> Self {
+        self.limits.descriptors = Some(descriptors);
+        self
+    }
+
+    /// The most CPU time that a worker can use in its life, in seconds (`RLIMIT_CPU`); then it is
+    /// killed. Default: the host's own.
+    pub fn cpu_limit(mut self, seconds: u64) -> Self {
+        self.limits.cpu_seconds = Some(seconds);
+        self
+    }
+
+    /// How long [`start`](Builder::start) may take until all workers are ready. A worker or fork server
+    /// that is started later and is not ready by then is killed and tried again. Default: 60 s.
     pub fn start_deadline(mut self, deadline: Duration) -> Self {
         self.start_deadline = deadline;
         self
@@ -213,7 +327,7 @@ impl Builder {
         double::start(self.validate()?, model)
     }
 
-    fn validate(self) -> Result<Config, ConfigError> {
+    pub(crate) fn validate(self) -> Result<Config, ConfigError> {
         let workers = self.workers.unwrap_or_else(|| cpus::available().min(MAX_WORKERS as usize));
         let sizes = Sizes {
             slots: within("slots", self.slots, MIN_SLOTS, MAX_SLOTS)?,
@@ -251,9 +365,9 @@ impl Builder {
             executable: String::new(),
             start_method: self.start_method,
             collect_between_calls: self.collect_between_calls,
-            interrupts: false,
+            interrupts: self.interrupt.is_some(),
             patience: self.wait_policy.patience(cpus::available()),
-            limits: Limits::default(),
+            limits: self.limits,
         };
         // The executable's path, found later, has a page's worth of room beside it.
         let limit = crate::wire::MAX_MESSAGE - 4096;
@@ -270,6 +384,12 @@ impl Builder {
             environment: self.environment,
             compute_threads: self.compute_threads,
             start_deadline: self.start_deadline,
+            clear_environment: self.clear_environment,
+            retries: self.retries,
+            interrupt: self.interrupt,
+            spare: self.spare,
+            hung_ticks: supervisor::ticks(self.hung_after),
+            retirement: self.retirement,
         })
     }
 }
@@ -309,4 +429,11 @@ pub(crate) struct Config {
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) compute_threads: u32,
     pub(crate) start_deadline: Duration,
+    pub(crate) clear_environment: bool,
+    pub(crate) retries: u32,
+    pub(crate) interrupt: Option<Duration>,
+    pub(crate) spare: bool,
+    /// Audits after which a worker hangs that is still at the same task.
+    pub(crate) hung_ticks: u32,
+    pub(crate) retirement: Retirement,
 }

@@ -1,15 +1,20 @@
 //! What all threads of the host share: segment, book, ring, and the steps of a task's life.
 
+use std::sync::mpsc::SyncSender;
+
 use parking_lot::Mutex;
 
 use super::answer::Answer;
 use super::book::{Book, Look};
+use super::builder::Config;
+use super::deadlines::Deadlines;
+use super::engine::Reload;
 use super::patience::WaitPolicy;
 use super::wait::Crowd;
-use crate::error::{RetrieveError, StartError, SubmitError, TaskError};
+use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskError};
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
-use crate::shm::{Owner, PARKED, Phase, Segment, SegmentError, Sizes, Slot, State};
+use crate::shm::{Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
@@ -23,20 +28,47 @@ pub(crate) enum Request {
     Shutdown(std::time::Instant),
     /// The worker at this place, if known, has written what no worker writes.
     Fault(Option<u16>),
+    /// This task is over for the host, and a worker has it: the worker is to stop.
+    Condemn(Key),
+    /// Replace the workers by such with the code as it is now, until the instant.
+    Reload(std::time::Instant, SyncSender<Result<Reload, ReloadError>>),
+    /// Something is to be looked at earlier than it would be.
+    Look,
 }
 
 /// The supervisor's letter box.
 pub(crate) struct Mailbox {
     pub(crate) bell: Bell,
-    pub(crate) requests: Mutex<Vec<Request>>,
+    /// `None` when nobody empties it any more.
+    requests: Mutex<Option<Vec<Request>>>,
     /// 1 while the supervisor sleeps without a time limit, because no task was outstanding.
     pub(crate) asleep: AtomicU32,
+    /// Whether there is a supervisor: a test double has none.
+    attended: bool,
 }
 
 impl Mailbox {
+    pub(crate) fn attended(&self) -> bool {
+        self.attended
+    }
+
     pub(crate) fn ask(&self, request: Request) {
-        self.requests.lock().push(request);
-        self.bell.ring();
+        if self.attended
+            && let Some(requests) = &mut *self.requests.lock()
+        {
+            requests.push(request);
+            self.bell.ring();
+        }
+    }
+
+    /// What was asked since the last time.
+    pub(crate) fn take(&self) -> Vec<Request> {
+        self.requests.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Drops what is asked, now and later: whoever waits for a reply sees that there will be none.
+    pub(crate) fn close(&self) {
+        *self.requests.lock() = None;
     }
 }
 
@@ -55,7 +87,26 @@ enum Published {
 /// enters the ring any more.
 struct Entrance {
     producer: Producer,
-    closed: Option<String>,
+    gate: Gate,
+}
+
+/// Whether tasks are taken; if not, why.
+enum Gate {
+    Open,
+    /// There are no workers; there may be some again.
+    Unavailable(String),
+    /// For ever.
+    Closed(String),
+}
+
+impl Gate {
+    fn check(&self) -> Result<(), SubmitError> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Unavailable(reason) => Err(SubmitError::Unavailable { reason: reason.clone() }),
+            Self::Closed(reason) => Err(SubmitError::Closed { reason: reason.clone() }),
+        }
+    }
 }
 
 /// The engine's shared half. The segment goes when the last thread drops it.
@@ -66,6 +117,9 @@ pub(crate) struct Core {
     pub(crate) signature: Signature,
     pub(crate) mailbox: Mailbox,
     pub(crate) book: Book,
+    pub(crate) deadlines: Deadlines,
+    /// A copy of each slot's task, for when its worker dies; none if no task is done twice.
+    copies: Box<[Mutex<Payload>]>,
     entrance: Mutex<Entrance>,
     witness: ForkWitness,
     pub(crate) crowd: Crowd,
@@ -75,14 +129,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        sizes: Sizes,
-        signature: Signature,
-        policy: WaitPolicy,
-    ) -> Result<Self, StartError> {
+    /// `attended`: there will be a supervisor.
+    pub(crate) fn new(config: &Config, attended: bool) -> Result<Self, StartError> {
+        let sizes = config.sizes;
         let system = |action| move |source| StartError::System { action, source };
         let cpus = cpus::available();
-        let patience = policy.patience(cpus);
         let standard = memory::occupy_standard_descriptors().map_err(system("open /dev/null"))?;
         let segment = Segment::create(sizes).map_err(|error| match error {
             SegmentError::NoRoom { needed, available, total } => {
@@ -94,18 +145,23 @@ impl Core {
         Ok(Self {
             segment,
             _standard: standard,
-            signature,
+            signature: config.setup.signature.clone(),
             mailbox: Mailbox {
                 bell: Bell::new().map_err(system("create an eventfd"))?,
-                requests: Mutex::new(Vec::new()),
+                requests: Mutex::new(Some(Vec::new())),
                 asleep: AtomicU32::new(0),
+                attended,
             },
             book: Book::new(sizes.slots, Generation::starting_at(random)),
-            entrance: Mutex::new(Entrance { producer: Producer::default(), closed: None }),
+            deadlines: Deadlines::new(sizes.slots),
+            copies: (0..if config.retries > 0 { sizes.slots } else { 0 })
+                .map(|_| Mutex::default())
+                .collect(),
+            entrance: Mutex::new(Entrance { producer: Producer::default(), gate: Gate::Open }),
             witness: ForkWitness::new().map_err(system("map a page"))?,
             crowd: Crowd::new(u32::try_from(cpus).unwrap_or(u32::MAX), sizes.workers),
-            policy: policy.on(cpus),
-            patience,
+            policy: config.wait_policy.on(cpus),
+            patience: config.setup.patience,
         })
     }
 
@@ -151,16 +207,23 @@ impl Core {
         Ok((key, all_slept))
     }
 
+    /// Gives a task that was accepted a deadline of its own.
+    pub(crate) fn set_deadline(&self, key: Key, deadline: std::time::Instant) {
+        if self.deadlines.set(key, deadline) {
+            self.mailbox.ask(Request::Look);
+        }
+    }
+
     #[cold]
     fn take_reclaimed(&self) -> Result<Key, SubmitError> {
         self.reclaim();
-        // Closed comes before full: trying again later is no use then.
-        if let Some(reason) = &self.entrance.lock().closed {
-            return Err(SubmitError::Closed { reason: reason.clone() });
-        }
-        self.book
-            .take_free()
-            .ok_or(SubmitError::Full { slots: self.segment.region().layout().sizes.slots })
+        // This comes before full: trying again later is no use then.
+        self.entrance.lock().gate.check()?;
+        self.book.take_free().ok_or_else(|| self.full())
+    }
+
+    fn full(&self) -> SubmitError {
+        SubmitError::Full { slots: self.segment.region().layout().sizes.slots }
     }
 
     /// Writes the task into a slot that the book has given out.
@@ -174,30 +237,76 @@ impl Core {
         // SAFETY: the book gave this slot to this thread, and the last worker that had it has
         // handed it back or is dead.
         let Some(mut writer) = (unsafe { slot.task_writer(bytes) }) else { return false };
-        task.encode_to(&mut writer).is_ok()
+        let written = task.encode_to(&mut writer).is_ok();
+        if let Some(copy) = self.copy_of(key) {
+            // From the slot, which is this thread's alone.
+            return written && slot.copy_task(bytes, &mut copy.lock()).is_ok();
+        }
+        written
+    }
+
+    /// The host's own copy of the task in this slot, where tasks may be done once more.
+    #[inline]
+    fn copy_of(&self, key: Key) -> Option<&Mutex<Payload>> {
+        self.copies.get(usize::from(key.index()))
     }
 
     #[inline]
     fn push(&self, key: Key) -> Result<(), SubmitError> {
+        let ring = self.segment.region().ring();
         let mut entrance = self.entrance.lock();
-        if let Some(reason) = &entrance.closed {
-            let reason = reason.clone();
+        let Some(slot) = self.slot(key) else { return Ok(()) };
+        if !matches!(entrance.gate, Gate::Open) || !entrance.producer.has_room(ring) {
+            let refused = entrance.gate.check().err();
             drop(entrance);
             self.book.release(key);
-            return Err(SubmitError::Closed { reason });
+            return Err(refused.unwrap_or_else(|| {
+                // Full in the ring: a slot was handed back before its entry was reached, or the head
+                // was moved. The audit sees which.
+                self.mailbox.ask(Request::Look);
+                self.full()
+            }));
         }
-        let Some(slot) = self.slot(key) else { return Ok(()) };
         // Before the push: a worker may be done, or dead, the moment the entry is visible.
         self.book.accept(key);
-        entrance.producer.push(self.segment.region().ring(), key, slot.words);
+        entrance.producer.push(ring, key, slot.words);
         Ok(())
     }
 
-    /// Pushes the key of a task that waits but has no entry any more.
-    pub(crate) fn push_again(&self, key: Key) {
-        let Some(slot) = self.slot(key) else { return };
-        self.entrance.lock().producer.push(self.segment.region().ring(), key, slot.words);
-        ring::wake_one(self.segment.region().workers(), futex::wake_one);
+    /// Has a task of a dead worker done once more. `false` if there is no room in the ring.
+    pub(crate) fn push_again(&self, key: Key) -> bool {
+        let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) else {
+            return false;
+        };
+        let region = self.segment.region();
+        let mut entrance = self.entrance.lock();
+        if !entrance.producer.has_room(region.ring()) {
+            return false;
+        }
+        // The dead worker's outcome stands where a large task does.
+        let restored = self.copy_of(key).is_some_and(|copy| {
+            let copy = copy.lock();
+            // SAFETY: the task's worker is dead, and no other can claim it before `requeue` below.
+            let writer = unsafe { slot.task_writer(copy.len()) };
+            writer.is_some_and(|writer| writer.put(&copy).is_ok())
+        });
+        if !restored {
+            return false;
+        }
+        ring::requeue(slot.words, generation);
+        entrance.producer.push(region.ring(), key, slot.words);
+        drop(entrance);
+        ring::wake_one(region.workers(), futex::wake_one);
+        true
+    }
+
+    /// Takes all entries out of the ring and ends all tasks without an outcome. For when no worker
+    /// lives. Says how many tasks that ends.
+    pub(crate) fn start_anew(&self, verdict: impl Fn() -> TaskError) -> usize {
+        // Held to the end: a task that comes meanwhile is not one of them.
+        let mut entrance = self.entrance.lock();
+        entrance.producer.vacate(self.segment.region().ring());
+        self.end_unfinished(verdict)
     }
 
     /// The position behind the last entry.
@@ -207,7 +316,26 @@ impl Core {
 
     /// Takes no tasks any more, for this reason; the first reason stays.
     pub(crate) fn close(&self, reason: &str) {
-        self.entrance.lock().closed.get_or_insert_with(|| reason.to_owned());
+        let gate = &mut self.entrance.lock().gate;
+        if !matches!(gate, Gate::Closed(_)) {
+            *gate = Gate::Closed(reason.to_owned());
+        }
+    }
+
+    /// Takes no tasks until [`resume`](Self::resume): there are no workers.
+    pub(crate) fn suspend(&self, reason: &str) {
+        let gate = &mut self.entrance.lock().gate;
+        if !matches!(gate, Gate::Closed(_)) {
+            *gate = Gate::Unavailable(reason.to_owned());
+        }
+    }
+
+    /// Takes tasks again, unless it was closed.
+    pub(crate) fn resume(&self) {
+        let gate = &mut self.entrance.lock().gate;
+        if matches!(gate, Gate::Unavailable(_)) {
+            *gate = Gate::Open;
+        }
     }
 
     /// What the slot says of the outcome of this task.
@@ -241,6 +369,18 @@ impl Core {
         self.outcome_of(key) != Published::NotYet || self.book.look(key) != Look::Live
     }
 
+    /// What [`retrieve_into`](Self::retrieve_into) does, for a thread that does not wait: where there
+    /// is no supervisor, it keeps the deadlines.
+    #[inline]
+    pub(crate) fn poll(&self, key: Key, answer: &mut Answer) -> Result<bool, RetrieveError> {
+        let taken = self.retrieve_into(key, answer)?;
+        if !taken && !self.mailbox.attended && self.deadlines.next().is_some() {
+            self.end_overdue(std::time::Instant::now());
+            return self.retrieve_into(key, answer);
+        }
+        Ok(taken)
+    }
+
     /// Takes the outcome of `key` if there is one; `false` if the task is still with the workers.
     #[inline]
     pub(crate) fn retrieve_into(
@@ -272,7 +412,7 @@ impl Core {
             Look::Gone => Err(RetrieveError::AlreadyRetrieved { key }),
             Look::Settled => Err(self
                 .book
-                .take_verdict(key)
+                .take_verdict(key, || self.is_held(key))
                 .map_or(RetrieveError::AlreadyRetrieved { key }, RetrieveError::Task)),
             Look::Live => match self.outcome_of(key) {
                 // The book has no verdict, the segment says that there is one; or it says what
@@ -326,13 +466,85 @@ impl Core {
         RetrieveError::Task(TaskError::Corrupt { detail })
     }
 
-    /// Ends a task that has lost its entry again and again: its slot says what it cannot say.
-    pub(crate) fn give_up(&self, key: Key) {
-        if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
-            ring::heal(slot.words, generation);
+    /// Ends a task that may wait or run, with this verdict. `false` if it is over already.
+    ///
+    /// The verdict is there at once. The slot is not free before no worker has it: if one runs the
+    /// task, the supervisor is asked to stop it.
+    pub(crate) fn end_early(&self, key: Key, verdict: TaskError) -> bool {
+        if self.in_forked_child()
+            || matches!(self.outcome_of(key), Published::By(_))
+            || !self.book.settle(key, verdict)
+        {
+            return false;
         }
-        self.mailbox.ask(Request::Fault(None));
-        self.settle(key, TaskError::Corrupt { detail: "no worker could claim it" });
+        if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
+            if !ring::cancel(slot.words, generation) {
+                self.mailbox.ask(Request::Condemn(key));
+            }
+            wake_waiters(slot);
+        }
+        true
+    }
+
+    /// Ends the tasks whose deadline has passed.
+    pub(crate) fn end_overdue(&self, now: std::time::Instant) {
+        for key in self.deadlines.due(now, |key| self.book.accepted_at(key.index()) == Some(key)) {
+            let is_new = self.end_early(key, TaskError::DeadlinePassed);
+            // Nobody wants it any more, and a worker still has it.
+            if !is_new && self.has_ended_early(key) && self.is_held(key) {
+                self.mailbox.ask(Request::Condemn(key));
+            }
+        }
+    }
+
+    /// Ends every task that no worker has begun.
+    pub(crate) fn end_waiting(&self, verdict: impl Fn() -> TaskError) {
+        for index in 0..=u16::MAX {
+            let Some(slot) = self.segment.region().slot(index) else { break };
+            // The exchange first: a worker that claims the task keeps it.
+            if let Some(key) = self.book.live_at(index)
+                && let Some(generation) = key.generation()
+                && ring::cancel(slot.words, generation)
+            {
+                self.book.settle(key, verdict());
+                wake_waiters(slot);
+            }
+        }
+    }
+
+    /// Ends every task that has no outcome yet, whoever had it, and frees all slots that nobody wants
+    /// any more. For when no worker lives. Says how many tasks it has ended.
+    pub(crate) fn end_unfinished(&self, verdict: impl Fn() -> TaskError) -> usize {
+        let mut ended = 0;
+        for index in 0..=u16::MAX {
+            let Some(slot) = self.segment.region().slot(index) else { break };
+            let Some(key) = self.book.accepted_at(index) else { continue };
+            if !self.is_held(key) {
+                continue;
+            }
+            if let Some(generation) = key.generation() {
+                ring::heal(slot.words, generation);
+            }
+            ended += usize::from(self.book.live_at(index) == Some(key));
+            self.settle(key, verdict());
+        }
+        self.reclaim();
+        ended
+    }
+
+    /// Whether the host has ended this task, and its slot was not free since.
+    pub(crate) fn has_ended_early(&self, key: Key) -> bool {
+        self.book.has_ended_early(key)
+    }
+
+    /// Whether tasks are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.entrance.lock().gate, Gate::Open)
+    }
+
+    /// Whether a worker may still have the task of `key`, or its entry.
+    pub(crate) fn is_held(&self, key: Key) -> bool {
+        !matches!(self.outcome_of(key), Published::By(_))
     }
 
     /// Nobody will retrieve `key` any more. Cancels the task if no worker has it yet.
@@ -348,7 +560,7 @@ impl Core {
             }
         } else if self.book.look(key) == Look::Settled {
             // Also when the supervisor was faster than the `abandon` above.
-            drop(self.book.take_verdict(key));
+            drop(self.book.take_verdict(key, || self.is_held(key)));
         }
     }
 
@@ -361,6 +573,7 @@ impl Core {
                 if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
                     ring::heal(slot.words, generation);
                 }
+                self.mailbox.ask(Request::Fault(None));
                 false
             }
         });
@@ -379,21 +592,11 @@ impl Core {
 
     /// Ends every task that is not done: nobody is left to do it. Says how many there were.
     pub(crate) fn settle_all(&self) -> usize {
-        let mut ended = 0;
+        let ended = self.end_unfinished(|| TaskError::Closed);
         for index in 0..=u16::MAX {
             let Some(slot) = self.segment.region().slot(index) else { break };
-            if let Some(key) = self.book.live_at(index) {
-                if !matches!(self.outcome_of(key), Published::By(_)) {
-                    self.settle(key, TaskError::Closed);
-                    ended += 1;
-                }
-            } else if let Some(claim) = State::unpack(slot.words.claim.load(Ordering::Acquire)) {
-                // Abandoned: nobody else hands the slot back.
-                ring::settle(slot.words, claim.generation);
-            }
             wake_waiters(slot);
         }
-        self.reclaim();
         ended
     }
 }
@@ -494,5 +697,28 @@ mod tests {
             let done = State::of_host(Phase::Done, later).pack();
             words.done.store(done, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn who_asks_a_supervisor_that_has_ended_sees_that_there_will_be_no_reply() {
+        let mailbox = Mailbox {
+            bell: Bell::new().unwrap(),
+            requests: Mutex::new(Some(Vec::new())),
+            asleep: AtomicU32::new(0),
+            attended: true,
+        };
+        let ask = || {
+            let (reply, replied) = std::sync::mpsc::sync_channel(1);
+            mailbox.ask(Request::Reload(std::time::Instant::now(), reply));
+            replied
+        };
+        let before = ask();
+        assert_eq!(mailbox.take().len(), 1);
+        assert!(before.recv().is_err(), "taken, and dropped");
+        let before = ask();
+        mailbox.close();
+        assert!(before.recv().is_err());
+        assert!(ask().recv().is_err());
+        assert!(mailbox.take().is_empty());
     }
 }

@@ -53,6 +53,9 @@ impl Server {
         let mut command = Command::new(&found.worker);
         command.arg("--serve");
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));
+        if config.clear_environment {
+            command.env_clear();
+        }
         if config.compute_threads > 0 {
             let threads = config.compute_threads.to_string();
             command.envs(THREAD_VARIABLES.map(|variable| (variable, threads.as_str())));

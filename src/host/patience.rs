@@ -26,7 +26,8 @@ pub enum WaitPolicy {
     Adaptive,
     /// Never sleep: the lowest latency at any rate, for the price of a CPU for each thread that
     /// waits. At most one worker less than there are CPUs spins, also in an idle engine; further
-    /// ones sleep.
+    /// ones sleep. Where more threads wait than there are CPUs, they yield, and sleep for 0.2 ms at a
+    /// time.
     Spin,
     /// Sleep at once: the least CPU time for each call, and a wake-up of the kernel's, some 5 to
     /// 50 µs, in each direction.

@@ -6,7 +6,8 @@ use super::engine::Engine;
 use crate::key::Key;
 
 /// An accepted task. Dropping it abandons the task: its answer goes, and its slot is free as soon
-/// as no worker has it. So a caller that panics leaks nothing.
+/// as no worker has it. So a caller that panics leaks nothing. A task that runs, runs to its end,
+/// or to its own deadline; [`cancel`](crate::Engine::cancel) stops it now.
 ///
 /// [`Ticket::into_key`] gives the bare number instead, for callers that keep it elsewhere; then
 /// the task is theirs to retrieve.

@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::core::Core;
 use crate::error::WaitError;
 use crate::key::Key;
-use crate::ring::{self, Awake};
+use crate::ring::{self, Awake, NAP};
 use crate::shm::PARKED;
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::futex;
@@ -146,6 +146,9 @@ impl Core {
         let mut sleepy = spin.is_zero() || (parks && all_slept);
         while !self.retrieve_into(key, &mut answer)? {
             let now = Instant::now();
+            if !self.mailbox.attended() {
+                self.end_overdue(now);
+            }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(WaitError::TimedOut);
             }
@@ -155,6 +158,11 @@ impl Core {
             } else {
                 let awake = self.stay_awake(key, now, deadline);
                 sleepy = parks && awake == Awake::Spent;
+                if !parks && awake == Awake::Spent {
+                    // It is crowded, and yielding has not helped.
+                    let left = deadline.map_or(NAP, |deadline| deadline - now);
+                    self.sleep(key, left.min(NAP));
+                }
             }
         }
         Ok(answer)

@@ -7,6 +7,9 @@
 //! Not for services, and not covered by semantic versioning: host and worker must be of the same
 //! version, which the host checks.
 
+mod interrupt;
+mod last_words;
+mod rights;
 mod serve;
 mod server;
 
@@ -69,6 +72,19 @@ pub trait Handler {
     /// Answers one task. `task` holds its encoded arguments, in the order of the signature (see
     /// [`TaskReader`]); the outcome goes into `answer`, which starts empty and must not stay so.
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf);
+
+    /// Makes the model ready for interrupts, and gives what breaks a call off: a function that is
+    /// called in a signal handler, on the thread that calls [`handle`](Self::handle), in between
+    /// whatever that does. It must be async-signal-safe. `None`: calls cannot be broken off.
+    ///
+    /// Called once, before the first task, and only if the host may want to interrupt.
+    fn interrupter(&mut self) -> Option<fn()> {
+        None
+    }
+
+    /// Takes an interrupt back that may have come too late for the call that has just returned: the
+    /// next one must not see it. Called only after a call that was interrupted.
+    fn forget_interrupt(&mut self) {}
 
     /// Frees what the call has left. Called when the answer is with the host, so that nobody waits
     /// for it.

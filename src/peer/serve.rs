@@ -1,13 +1,18 @@
 //! A worker's life: claim, handle, complete, and wait for the next.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use super::Handler;
+use super::interrupt::Interrupts;
 use crate::faults;
+use crate::key::Key;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
-use crate::shm::{AWAKE, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords};
+use crate::shm::{
+    AWAKE, BROKEN, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords,
+};
 use crate::sync::{Ordering, fence, fence_after_rmw};
-use crate::sys::futex;
+use crate::sys::{futex, signal};
 use crate::wire::{AnswerBuf, Patience, Refusal};
 
 /// How long a worker that never parks searches before it looks at what else there is.
@@ -47,6 +52,8 @@ pub(crate) struct Worker<'a, H> {
     tasks: u64,
     /// Whether there was a task since the handler was last told that there is none.
     busy: bool,
+    /// Whether calls can be interrupted.
+    interrupts: Option<Interrupts>,
     handler: H,
     task: Payload,
     answer: AnswerBuf,
@@ -78,10 +85,23 @@ impl<'a, H: Handler> Worker<'a, H> {
             patience,
             tasks: 0,
             busy: false,
+            interrupts: None,
             handler,
             task: Payload::new(),
             answer: AnswerBuf::new(region.layout().sizes.slot_bytes as usize),
         })
+    }
+
+    /// Lets the host interrupt calls.
+    ///
+    /// # Safety
+    /// The region must be mapped until the process ends, and the worker serve on its first thread.
+    pub(crate) unsafe fn with_interrupts(mut self) -> io::Result<Self> {
+        // The language may have to listen to a signal of its own for it, which others may send.
+        let strike = signal::keeping_sigint(|| self.handler.interrupter());
+        // SAFETY: the caller's promise.
+        self.interrupts = Some(unsafe { Interrupts::new(self.words, strike) }?);
+        Ok(self)
     }
 
     /// Serves until there is a reason to stop. Gives the handler back.
@@ -97,8 +117,11 @@ impl<'a, H: Handler> Worker<'a, H> {
                 Err(LockLost) => break End::Broken,
             }
         };
-        if end == End::Ordered {
-            self.leave();
+        match end {
+            End::Ordered => self.leave(),
+            // Relaxed: looked at when this process has ended.
+            End::Broken => self.words.away.store(BROKEN, Ordering::Relaxed),
+            End::Condemned => {}
         }
         (end, self.handler)
     }
@@ -117,21 +140,18 @@ impl<'a, H: Handler> Worker<'a, H> {
         // `claim` took the index from here, so there is such a slot.
         let slot = self.region.slot(key.index()).ok_or(End::Broken)?;
         self.tasks += 1;
-        // Relaxed, here and below: for those who watch, and for this process' own signal handler.
+        // Relaxed, here and below: for those who watch.
         self.words.running.store(key.get(), Ordering::Relaxed);
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
         match read {
-            Ok(()) => {
-                // A handler that writes nothing must not send the last task's outcome again.
-                self.answer.clear();
-                self.handler.handle(&self.task, &mut self.answer);
-            }
+            Ok(()) => self.call(key),
             Err(_) => self.answer.refuse(Refusal::MalformedTask),
         }
         faults::point("serve.called");
         let outcome = self.answer.finish();
+        faults::point("serve.encoding");
         if !ring::finish(slot.words, key, self.owner) {
             return Err(End::Condemned);
         }
@@ -149,12 +169,30 @@ impl<'a, H: Handler> Worker<'a, H> {
         // Relaxed: ordered by the fence.
         if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
             slot.words.waiter.store(0, Ordering::Relaxed);
+            faults::point("serve.waking");
             futex::wake_all(&slot.words.waiter);
         }
         self.words.running.store(0, Ordering::Relaxed);
         self.away(H::tidy);
+        faults::point("serve.tidied");
         self.busy = true;
         Ok(())
+    }
+
+    /// Has the handler answer the task, and be interrupted only while it does.
+    #[inline]
+    fn call(&mut self, key: Key) {
+        // A handler that writes nothing must not send the last task's outcome again.
+        self.answer.clear();
+        if let Some(interrupts) = &self.interrupts {
+            interrupts.begin(key);
+        }
+        self.handler.handle(&self.task, &mut self.answer);
+        if let Some(interrupts) = &self.interrupts
+            && interrupts.end()
+        {
+            self.handler.forget_interrupt();
+        }
     }
 
     /// Has the handler do something without a task, which may take long: to the supervisor this
@@ -202,7 +240,9 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.away(H::idle);
             }
             if self.patience.parks || search == Search::LeftToOthers {
-                self.park();
+                self.park(None);
+            } else if is_crowded(self.region) {
+                self.park(Some(ring::NAP));
             }
         }
     }
@@ -221,6 +261,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::pending(ring) {
             return Ok(None);
         }
+        faults::point("claim.pending");
         let claim = self.lock.with(|| {
             faults::point("claim.locked");
             ring::claim(ring, |index| Some(region.slot(index)?.words), owner, task)
@@ -261,6 +302,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         if !ring::announce_search(region.workers(), usize::from(self.place), limit) {
             return Search::LeftToOthers;
         }
+        faults::point("serve.searching");
         let search = || {
             let found = wait_awake(region, words, spin, yields);
             ring::end_search(words);
@@ -287,12 +329,12 @@ impl<'a, H: Handler> Worker<'a, H> {
         if found { Search::Found } else { Search::Nothing }
     }
 
-    fn park(&mut self) {
+    fn park(&mut self, limit: Option<Duration>) {
         let (region, words) = (self.region, self.words);
         let sleep = ring::prepare_to_park(words, PARKED, || something_to_do(region, words));
         if sleep == Sleep::Now {
             faults::point("serve.parked");
-            self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, None));
+            self.handler.while_detached(&mut || futex::wait(&words.parked, PARKED, limit));
             ring::rise(words);
             faults::point("serve.woken");
         }

@@ -11,19 +11,27 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::last_words::Words;
+use super::rights;
 use super::serve::{End, Worker};
 use super::{Handler, Runtime};
 use crate::error::PeerError;
 use crate::faults;
 use crate::shm::{LAYOUT_VERSION, Region};
+use crate::sys::pipe::{self, Outlet};
+use crate::sys::socket::Watch;
 use crate::sys::{memory, process, socket};
 use crate::wire::{
-    BROKEN_STATUS, FromServer, MAX_MESSAGE, PythonError, Setup, StartMethod, ToServer,
-    decode_message, encode_message,
+    FromServer, MAX_MESSAGE, PythonError, Setup, StartMethod, ToServer, decode_message,
+    encode_message,
 };
 
 /// How long the host may take to make room in the control socket.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a worker that was condemned waits for its end. If it does not come, nobody has condemned
+/// it: its claim was overwritten.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What `nearcall-worker --version` tells about its language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +202,7 @@ struct Child {
     incarnation: u32,
     pid: Pid,
     pidfd: OwnedFd,
+    words: Words,
 }
 
 fn serve<R: Runtime>(
@@ -201,7 +210,9 @@ fn serve<R: Runtime>(
     segment: &str,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
+    rights::keep_only(&[control, segment])?;
     process::set_signals();
+    faults::arm_server();
     let station = Station::open(control, segment)?;
     let system = |action| move |source| PeerError::System { action, source };
     let pidfd = process::own_pidfd().map_err(system("open a pidfd"))?;
@@ -222,7 +233,8 @@ fn serve<R: Runtime>(
     };
     station.tell(&FromServer::Imported(threads))?;
 
-    let mut server = Server { station, setup, runtime, from_scratch, children: Vec::new() };
+    let outlet = Outlet::open();
+    let mut server = Server { station, setup, runtime, from_scratch, children: Vec::new(), outlet };
     match server.serve() {
         Ok(Role::Worker { place, incarnation }) => {
             be_worker(server.station, &server.setup, server.runtime, place, incarnation)
@@ -245,33 +257,48 @@ enum Role {
     Worker { place: u16, incarnation: u32 },
 }
 
+/// What a server has waited for.
+struct Happened {
+    /// The host has said something.
+    request: bool,
+    /// The children that have ended, and those whose words can be passed on, by index.
+    ended: Vec<usize>,
+    spoke: Vec<usize>,
+}
+
 struct Server<R> {
     station: Station,
     setup: Setup,
     runtime: R,
     from_scratch: bool,
     children: Vec<Child>,
+    /// Where the children's words go.
+    outlet: Outlet,
 }
 
 impl<R: Runtime> Server<R> {
     fn serve(&mut self) -> Result<Role, PeerError> {
         loop {
-            let ready = {
-                let mut watched = vec![self.station.control.as_fd()];
-                watched.extend(self.children.iter().map(|child| child.pidfd.as_fd()));
-                socket::readable(&watched, None)
-                    .map_err(|source| PeerError::System { action: "poll", source })?
-            };
-            // Deaths first: a request may be for the place of the dead.
+            let Happened { request, ended, spoke } = self.wait()?;
+            // Deaths first: a request may be for the place of the dead. From the last one on: the
+            // place of one that is taken out is filled from there.
             for index in (0..self.children.len()).rev() {
-                if ready.get(index + 1) == Some(&true) {
+                if ended.contains(&index) {
                     let child = self.children.swap_remove(index);
-                    self.station.tell(&bury(&child))?;
+                    faults::point("server.noticed");
+                    let exited = bury(child, &mut self.outlet);
+                    faults::point("server.reaped");
+                    self.station.tell(&exited)?;
+                } else if spoke.contains(&index)
+                    && let Some(child) = self.children.get_mut(index)
+                {
+                    child.words.pass_on(&mut self.outlet);
                 }
             }
-            if ready.first() == Some(&true) {
+            if request {
                 match hear(self.station.control.as_fd())? {
                     Some(ToServer::Spawn { worker, incarnation }) => {
+                        faults::point("server.heard");
                         if let role @ Role::Worker { .. } = self.spawn(worker, incarnation)? {
                             return Ok(role);
                         }
@@ -285,12 +312,37 @@ impl<R: Runtime> Server<R> {
         }
     }
 
+    /// Waits until something happens.
+    fn wait(&self) -> Result<Happened, PeerError> {
+        let mut watched = vec![Watch::Read(self.station.control.as_fd())];
+        watched.extend(self.children.iter().map(|child| Watch::Read(child.pidfd.as_fd())));
+        let mut speakers = Vec::new();
+        for (index, child) in self.children.iter().enumerate() {
+            if let Some(awaited) = child.words.awaited(&self.outlet) {
+                watched.push(awaited);
+                speakers.push(index);
+            }
+        }
+        let ready = socket::ready(&watched, None)
+            .map_err(|source| PeerError::System { action: "poll", source })?;
+        let mut ready = ready.into_iter();
+        let request = ready.next().unwrap_or(false);
+        // As many as there are children; the speakers keep the rest.
+        let mut which = |indices: Vec<usize>| {
+            let ready = ready.by_ref().take(indices.len());
+            indices.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|(i, _)| i).collect()
+        };
+        let ended = which((0..self.children.len()).collect());
+        let spoke = which(speakers);
+        Ok(Happened { request, ended, spoke })
+    }
+
     fn end_children(&mut self) {
         for child in &self.children {
             process::kill_group(child.pid);
         }
         for child in self.children.drain(..) {
-            process::reap(child.pid);
+            bury(child, &mut self.outlet);
         }
     }
 
@@ -300,29 +352,31 @@ impl<R: Runtime> Server<R> {
         } else {
             match self.make_by_fork() {
                 Ok(None) => return Ok(Role::Worker { place, incarnation }),
-                Ok(Some(pid)) => Ok(pid),
+                Ok(Some(made)) => Ok(made),
                 Err(error) => Err(error),
             }
         };
-        let watched = made.and_then(|pid| {
+        let watched = made.and_then(|(pid, words)| {
             let pidfd = process::pidfd_of_child(pid).inspect_err(|_| {
                 // Nobody would watch it, and its place would be given to another.
                 process::kill_group(pid);
                 process::kill(pid);
                 process::reap(pid);
             });
-            Ok((pid, pidfd?))
+            Ok(Child { place, incarnation, pid, pidfd: pidfd?, words })
         });
         match watched {
-            Ok((pid, pidfd)) => {
+            Ok(child) => {
                 let message = FromServer::Spawned {
                     worker: place,
                     incarnation,
-                    pid: pid.as_raw().cast_unsigned(),
+                    pid: child.pid.as_raw().cast_unsigned(),
                 };
-                let told = self.station.tell_with(&message, Some(pidfd.as_fd()));
-                self.children.push(Child { place, incarnation, pid, pidfd });
+                faults::point("server.telling");
+                let told = self.station.tell_with(&message, Some(child.pidfd.as_fd()));
+                self.children.push(child);
                 told?;
+                faults::point("server.told");
             }
             Err(error) => self.station.tell(&FromServer::SpawnFailed {
                 worker: place,
@@ -333,24 +387,29 @@ impl<R: Runtime> Server<R> {
         Ok(Role::Server)
     }
 
-    /// The child's id; `None` in the child.
-    fn make_by_fork(&mut self) -> io::Result<Option<Pid>> {
+    /// The child's id and words; `None` in the child.
+    fn make_by_fork(&mut self) -> io::Result<Option<(Pid, Words)>> {
         let server = process::own_pid();
+        let (listening, speaking) = pipe::pipe()?;
         self.runtime.before_fork();
+        faults::point("server.forking");
         // SAFETY: this process has one thread: it was counted after the import, and nothing of
         // ours starts any.
         match unsafe { process::fork() } {
             Ok(process::Fork::Parent(pid)) => {
+                faults::point("server.forked");
                 self.runtime.after_fork_parent();
-                Ok(Some(pid))
+                Ok(Some((pid, Words::new(listening))))
             }
             Ok(process::Fork::Child) => {
                 // First of all, so that nobody outlives the host.
                 let alone = process::die_with_parent(server).and(process::lead_group());
-                self.children.clear();
-                if alone.is_err() {
+                if alone.and(pipe::speak_into(speaking)).is_err() {
                     process::exit_now(1);
                 }
+                // What is the server's: others' pidfds and words, the host's stderr.
+                self.children.clear();
+                self.outlet = Outlet::Nowhere;
                 self.runtime.after_fork_child();
                 Ok(None)
             }
@@ -361,8 +420,9 @@ impl<R: Runtime> Server<R> {
         }
     }
 
-    fn make_from_scratch(&self, place: u16, incarnation: u32) -> io::Result<Pid> {
+    fn make_from_scratch(&self, place: u16, incarnation: u32) -> io::Result<(Pid, Words)> {
         let (ours, theirs) = socket::pair()?;
+        let (listening, speaking) = pipe::pipe()?;
         let packet = encode_message(ToServer::Setup(self.setup.clone()))
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         socket::send(ours.as_fd(), &packet, None, Instant::now())?;
@@ -373,12 +433,13 @@ impl<R: Runtime> Server<R> {
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));
         command.args([place.to_string(), incarnation.to_string()]);
         process::prepare(&mut command, &descriptors);
-        Ok(Pid::from_raw(command.spawn()?.id().cast_signed()))
+        command.stderr(speaking);
+        Ok((Pid::from_raw(command.spawn()?.id().cast_signed()), Words::new(listening)))
     }
 }
 
 /// Reaps a child that has ended, and ends what it has left in its process group.
-fn bury(child: &Child) -> FromServer {
+fn bury(child: Child, outlet: &mut Outlet) -> FromServer {
     // Before the reaping: until then nobody else can have the group's number.
     process::kill_group(child.pid);
     FromServer::Exited {
@@ -386,7 +447,7 @@ fn bury(child: &Child) -> FromServer {
         incarnation: child.incarnation,
         pid: child.pid.as_raw().cast_unsigned(),
         exit: process::reap(child.pid),
-        last_words: String::new(),
+        last_words: child.words.end(outlet),
     }
 }
 
@@ -396,16 +457,18 @@ fn worker_from_scratch<R: Runtime>(
     incarnation: &str,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
+    rights::keep_only(&[control, segment, setup])?;
     process::set_signals();
     let not_a_number = PeerError::Control { reason: "a place that is no number" };
     let (Ok(place), Ok(incarnation)) = (place.parse(), incarnation.parse()) else {
         return Err(not_a_number);
     };
     let station = Station::open(control, segment)?;
-    let setup = inherited(setup)?;
-    let Some(setup) = hear_setup(setup.as_fd())? else { return Ok(()) };
+    let heard = hear_setup(inherited(setup)?.as_fd())?;
+    let Some(setup) = heard else { return Ok(()) };
     let mut runtime = runtime();
-    match runtime.import(&setup) {
+    let imported = rights::limit(&setup.limits).and_then(|()| runtime.import(&setup));
+    match imported {
         Ok(_) => be_worker(station, &setup, runtime, place, incarnation),
         Err(error) => station.tell(&FromServer::InitializeFailed {
             worker: place,
@@ -443,10 +506,12 @@ fn serve_tasks<R: Runtime>(
     place: u16,
     incarnation: u32,
 ) -> Result<i32, PeerError> {
-    faults::arm(incarnation);
+    faults::arm(place, incarnation);
     faults::point("start.forked");
     station.region.populate();
-    let model = match runtime.instantiate() {
+    faults::point("start.populated");
+    // Again in a worker from scratch, where nothing changes by it.
+    let model = match rights::limit(&setup.limits).and_then(|()| runtime.instantiate()) {
         Ok(model) => model,
         Err(error) => {
             let error = fitting(error);
@@ -457,8 +522,13 @@ fn serve_tasks<R: Runtime>(
     let region = station.region;
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
-    let worker = unsafe { Worker::new(&region, place, setup.patience, model) }
+    let mut worker = unsafe { Worker::new(&region, place, setup.patience, model) }
         .ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
+    if setup.interrupts {
+        // SAFETY: the same mapping; this is the thread that was started or forked.
+        worker = unsafe { worker.with_interrupts() }
+            .map_err(|source| PeerError::System { action: "handle a signal", source })?;
+    }
     faults::point("start.initialised");
     station.tell(&FromServer::Ready { worker: place, incarnation })?;
     // A worker at work talks through the segment only.
@@ -469,16 +539,11 @@ fn serve_tasks<R: Runtime>(
             model.finalize();
             Ok(0)
         }
-        (End::Condemned, _) => loop {
+        (End::Condemned, _) => {
             // The supervisor's SIGKILL is on its way; nothing may be touched before it comes.
-            std::thread::park();
-        },
-        (End::Broken, _) => {
-            eprintln!(
-                "nearcall-worker (pid {}): the segment's lock or slots are broken",
-                process::own_pid()
-            );
-            Ok(BROKEN_STATUS)
+            std::thread::sleep(KILL_PATIENCE);
+            Err(PeerError::Segment { reason: "the claim on a task was overwritten" })
         }
+        (End::Broken, _) => Err(PeerError::Segment { reason: "its lock or its slots are broken" }),
     }
 }

@@ -23,7 +23,5 @@ pub(crate) use park::{
     Sleep, announce_search, end_search, give_order, pass_on, prepare_to_park, rise, rouse, wake_one,
 };
 pub(crate) use producer::Producer;
-pub(crate) use recover::{
-    cancel, clear_worker, condemn, heal, requeue, settle, unpublished_of, vacate_ring,
-};
-pub(crate) use spin::{Awake, glance, spin_until, yield_until};
+pub(crate) use recover::{cancel, clear_worker, condemn, heal, requeue, settle, unpublished_of};
+pub(crate) use spin::{Awake, NAP, glance, spin_until, yield_until};

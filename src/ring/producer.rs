@@ -65,6 +65,21 @@ impl Producer {
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// Takes all entries out of the ring, and makes stale ones of them, whatever they say: for when no
+    /// worker lives, and what the dead have left is not to be trusted.
+    pub(crate) fn vacate(&mut self, ring: RingWords<'_>) {
+        let entries = ring.entries.len() as u64;
+        for ahead in 0..entries {
+            let position = self.tail.wrapping_add(ahead);
+            if let Some(words) = ring.entries.get((position & (entries - 1)) as usize) {
+                // Relaxed, here and below: the next worker is started after this.
+                words.entry.store(Entry::stale(position, entries), Ordering::Relaxed);
+            }
+        }
+        ring.head.store(self.tail, Ordering::Relaxed);
+        self.head = self.tail;
+    }
+
     /// The position of the next entry.
     pub(crate) fn tail(&self) -> Position {
         self.tail
@@ -74,8 +89,8 @@ impl Producer {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use super::super::claim;
     use super::super::testing::{ENTRIES, key, owner, with_ring, write_task};
-    use super::super::{claim, vacate_ring};
     use super::*;
     use crate::shm::Payload;
 
@@ -84,9 +99,10 @@ mod tests {
     /// A ring whose positions begin here, with a producer that knows nothing newer.
     fn begun_at(position: Position, test: impl FnOnce(Producer, RingWords<'_>, &SlotWords)) {
         with_ring(|ring, slots| {
-            vacate_ring(ring, position);
+            let mut producer = Producer { tail: position, head: position };
+            producer.vacate(ring);
             write_task(&slots[0], &[]);
-            test(Producer { tail: position, head: position }, ring, &slots[0]);
+            test(producer, ring, &slots[0]);
         });
     }
 
@@ -163,7 +179,12 @@ mod tests {
                 let mut task = Payload::new();
                 (1..=ROUND).for_each(|number| producer.push(ring, key(number), slot));
                 ring.head.store(beginning.wrapping_sub(99), Ordering::Relaxed);
-                vacate_ring(ring, producer.tail());
+                // Whatever stands there: words that would be fresh at some position.
+                for words in ring.entries {
+                    let word = words.entry.load(Ordering::Relaxed);
+                    words.entry.store(word ^ 1 << 63, Ordering::Relaxed);
+                }
+                producer.vacate(ring);
                 assert!(claim(ring, |_| Some(slot), owner(0), &mut task).is_none());
                 for number in 1..=ROUND {
                     assert!(producer.has_room(ring), "{beginning} {number}");

@@ -5,9 +5,7 @@
 //! lives may still write its slot.
 
 use crate::key::Generation;
-use crate::shm::{
-    Order, Owner, Phase, Position, RingWords, STANDBY, SlotWords, State, WorkerWords,
-};
+use crate::shm::{Order, Owner, Phase, STANDBY, SlotWords, State, WorkerWords};
 use crate::sync::Ordering;
 
 /// The generation of the task that `owner` has claimed, in this slot, and not published an outcome
@@ -92,18 +90,12 @@ pub(crate) fn requeue(slot: &SlotWords, generation: Generation) {
     }
 }
 
-/// Takes all entries out of the ring, for when no worker lives and what they have left is not to be
-/// trusted: whoever waits is pushed again.
-pub(crate) fn vacate_ring(ring: RingWords<'_>, tail: Position) {
-    // Relaxed: the next worker is started after this.
-    ring.head.store(tail, Ordering::Relaxed);
-}
-
 /// Undoes what a broken worker has written over the words of a slot whose task has this
 /// generation: an outcome that cannot be, a claim of a task that was never given. What an honest
 /// worker writes at the same moment stays.
 pub(crate) fn heal(slot: &SlotWords, generation: Generation) {
-    let is_honest = |state: State| !state.generation.is_after(generation);
+    let is_honest =
+        |state: State| state.generation == generation || generation.is_after(state.generation);
     // Relaxed, here and below: nothing is read through them.
     let done = slot.done.load(Ordering::Relaxed);
     let may_be = State::unpack(done).is_some_and(|state| {

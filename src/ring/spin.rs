@@ -10,6 +10,11 @@ use crate::sync::spin_loop;
 /// a small model has answered. So a call that is answered at once reads no clock.
 const LOOKS_PER_CLOCK: u32 = 128;
 
+/// How long somebody sleeps who never does otherwise (`WaitPolicy::Spin`), when it is crowded and
+/// yielding has not helped: since Linux 6.18 threads that do nothing but yield keep others, in all
+/// of the machine, from their CPUs for seconds.
+pub(crate) const NAP: Duration = Duration::from_micros(200);
+
 /// How a time of waiting awake has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awake {

@@ -97,7 +97,8 @@ pub(crate) struct WorkerWords {
     /// so nobody else has to be woken. Written at each task, hence on its own line.
     pub(crate) searching: AtomicU32,
     /// 1 while the worker does something of its own that may take long, without a task: it frees
-    /// what a call has left, or collects garbage. It is not idle then.
+    /// what a call has left, or collects garbage. It is not idle then. [`super::BROKEN`] in the end, if
+    /// it has found the segment broken.
     pub(crate) away: AtomicU32,
     /// The key of the task that the worker runs, or 0. For those who watch it: whose the task is,
     /// its slot says.

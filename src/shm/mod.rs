@@ -24,6 +24,9 @@ pub(crate) const PARKED: u32 = 1;
 /// [`WorkerWords::parked`]: asleep as a worker that takes no tasks yet. Nobody wakes it for one.
 pub(crate) const STANDBY: u32 = 2;
 
+/// [`WorkerWords::away`]: the worker has found the segment broken, and ends.
+pub(crate) const BROKEN: u32 = 2;
+
 /// [`WorkerWords::order`]: what the host wants of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {

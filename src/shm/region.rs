@@ -93,8 +93,17 @@ impl Region {
         Ok(unsafe { Self::new(base, layout) })
     }
 
-    /// Writes the header, the magic number last. The rest of a fresh segment is zeros.
+    /// Makes a fresh segment, which is zeros, one that workers can attach to.
     pub(crate) fn publish(&self) {
+        for words in self.workers() {
+            // Relaxed: published with the header. A place has nobody to wake before it has a worker.
+            words.parked.store(STANDBY, Ordering::Relaxed);
+        }
+        self.publish_header();
+    }
+
+    /// Writes the header, the magic number last.
+    pub(crate) fn publish_header(&self) {
         let Sizes { slots, slot_bytes, workers } = self.layout.sizes;
         let header = self.header();
         // Relaxed: published by the Release store below.
@@ -103,10 +112,6 @@ impl Region {
         header.slot_bytes.store(slot_bytes, Ordering::Relaxed);
         header.workers.store(workers, Ordering::Relaxed);
         header.segment_bytes.store(self.layout.segment_bytes, Ordering::Relaxed);
-        for words in self.workers() {
-            // Relaxed: as above. A place has nobody to wake before it has a worker.
-            words.parked.store(STANDBY, Ordering::Relaxed);
-        }
         // Release: pairs with the Acquire in `attach`.
         header.magic.store(MAGIC, Ordering::Release);
     }

@@ -4,7 +4,9 @@
 //! claim   (older) ─worker, CAS─▶ RUNNING(owner) ─worker, CAS─▶ DONE(owner)      the owner publishes
 //!         (older) ─host, CAS─▶ CANCELLED ─worker, CAS─▶ DONE(owner)             its entry is skipped
 //!         RUNNING ─supervisor, CAS─▶ CONDEMNED ─after the death─▶ DONE(host)
-//!         RUNNING, DONE and not published ─supervisor, after the death─▶ DONE(host)
+//!         RUNNING ─supervisor, after the death─▶ DONE(host)
+//!         RUNNING, DONE and not published ─supervisor, after the death─▶ 0      it waits again
+//!         (older), CANCELLED ─supervisor, when no worker lives─▶ DONE(host)
 //! done    (older) ─owner─▶ DONE(owner)          with its outcome
 //!         (older) ─supervisor─▶ DONE(host)      with a verdict in the host's memory
 //! ```
@@ -129,6 +131,11 @@ impl Entry {
     #[inline]
     pub(crate) const fn word(self) -> u64 {
         self.0
+    }
+
+    /// A word that is not fresh at `position`, as if nothing had been written there in this round.
+    pub(crate) const fn stale(position: Position, entries: u64) -> u64 {
+        (lap(position, entries) ^ 1) << Self::LAP_SHIFT
     }
 
     /// The key in `word` if it was written for `position` and not a round earlier. `Some(None)`

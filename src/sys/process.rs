@@ -88,7 +88,8 @@ pub(crate) fn die_with_parent(parent: u32) -> io::Result<()> {
 
 /// Prepares `command` to be a process of the engine: dies with the thread that starts it, reads
 /// nothing, writes its output to stderr, has its own session, no blocked signals, default
-/// handlers, and those of our descriptors that are named.
+/// handlers, gains no rights by whatever it executes, and has those of our descriptors that are
+/// named.
 pub(crate) fn prepare(command: &mut Command, descriptors: &[BorrowedFd<'_>]) {
     let parent = own_pid();
     let numbers: Vec<RawFd> = descriptors.iter().map(|d| super::memory::number_of(*d)).collect();
@@ -96,11 +97,10 @@ pub(crate) fn prepare(command: &mut Command, descriptors: &[BorrowedFd<'_>]) {
     let between = move || -> io::Result<()> {
         die_with_parent(parent)?;
         nix::unistd::setsid()?;
+        nix::sys::prctl::set_no_new_privs()?;
         let none = nix::sys::signal::SigSet::empty();
         none.thread_set_mask()?;
-        // SAFETY: descriptor 2 stays open for as long as the process does.
-        let stderr = unsafe { BorrowedFd::borrow_raw(2) };
-        nix::unistd::dup2_stdout(stderr)?;
+        nix::unistd::dup2_stdout(super::pipe::stderr())?;
         for number in &numbers {
             // SAFETY: the parent holds it open until the child has been started.
             let descriptor = unsafe { BorrowedFd::borrow_raw(*number) };
@@ -120,6 +120,78 @@ pub(crate) fn prepare(command: &mut Command, descriptors: &[BorrowedFd<'_>]) {
 pub(crate) unsafe fn adopt(number: RawFd) -> OwnedFd {
     // SAFETY: the caller vouches for it.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Closes every descriptor above 2 but those that this process was given: whatever the host has
+/// forgotten to mark stays the host's.
+///
+/// # Safety
+/// Nobody in this process uses any other descriptor: it has just been started.
+pub(crate) unsafe fn close_all_but(given: &[RawFd]) {
+    let mut given: Vec<u32> = given.iter().map(|number| number.cast_unsigned()).collect();
+    given.sort_unstable();
+    let mut first = 3;
+    for number in given.into_iter().chain([u32::MAX]) {
+        // The last one is no descriptor: its range ends one below too, and misses nothing.
+        if first < number {
+            // SAFETY: the caller's promise.
+            unsafe { close_range(first, number - 1) };
+        }
+        first = number.saturating_add(1);
+    }
+}
+
+/// # Safety
+/// As for [`close_all_but`].
+unsafe fn close_range(first: u32, last: u32) {
+    // By number: glibc has a function for it only since 2.34.
+    // SAFETY: the caller's promise.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
+        return;
+    }
+    // Before Linux 5.9, or where a filter does not know the call.
+    // SAFETY: the caller's promise.
+    unsafe { close_one_by_one(first, last) };
+}
+
+/// # Safety
+/// As for [`close_all_but`].
+unsafe fn close_one_by_one(first: u32, last: u32) {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in open {
+        if (first..=last).contains(&number.cast_unsigned()) {
+            // The listing's own descriptor is among them, and closed already.
+            // SAFETY: the caller's promise.
+            unsafe { libc::close(number) };
+        }
+    }
+}
+
+/// What a process can be limited in.
+#[derive(Clone, Copy)]
+pub(crate) enum Limited {
+    /// Bytes of memory of its own that can be written.
+    Data,
+    /// Open descriptors.
+    Descriptors,
+    /// Seconds of CPU time.
+    Cpu,
+}
+
+/// Limits this process, and those that it starts: at `soft` it gets an error or a signal, up to
+/// `hard` it may raise that itself.
+pub(crate) fn limit(what: Limited, soft: u64, hard: u64) -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let resource = match what {
+        Limited::Data => Resource::Data,
+        Limited::Descriptors => Resource::Nofile,
+        Limited::Cpu => Resource::Cpu,
+    };
+    Ok(setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) })?)
 }
 
 /// The two sides of a fork.
@@ -168,15 +240,18 @@ pub(crate) fn reap(child: Pid) -> Exit {
     }
 }
 
-/// Sets the signals that a process of the engine cannot take over from the host: SIGINT is
-/// ignored, because interrupting is the host's business, and SIGCHLD is not, or there would be
-/// nothing to reap.
+/// Sets the signals that a process of the engine cannot take over as they are: SIGINT is ignored,
+/// because interrupting is the host's business; SIGCHLD is not, or there would be nothing to reap;
+/// SIGSEGV and SIGBUS end the process, where a handler of Rust's library, which looks for overflown
+/// stacks, would let the first one pass that somebody sends.
 pub(crate) fn set_signals() {
     use nix::sys::signal::{SigHandler, signal};
     // SAFETY: ignoring a signal runs no handler.
     let _ = unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) };
-    // SAFETY: nor does the default.
-    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+    for number in [Signal::SIGCHLD, Signal::SIGSEGV, Signal::SIGBUS] {
+        // SAFETY: nor does the default.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
 }
 
 /// Keeps signal handlers off this thread.
@@ -241,5 +316,39 @@ impl Watched {
         let _ = self.child.kill();
         let _ = self.child.wait();
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+
+    /// Numbers that nobody else in this program gets to.
+    const BASE: RawFd = 700;
+
+    fn open(number: RawFd) {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let copy = rustix::io::fcntl_dupfd_cloexec(&file, number).unwrap();
+        assert_eq!(copy.into_raw_fd(), number);
+    }
+
+    fn is_open(number: RawFd) -> bool {
+        std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok()
+    }
+
+    #[test]
+    fn a_range_of_descriptors_is_closed_with_and_without_the_kernels_help() {
+        for close in [close_range, close_one_by_one] {
+            (BASE..BASE + 6).for_each(open);
+            // SAFETY: this test's own descriptors.
+            unsafe { close(BASE.cast_unsigned() + 1, BASE.cast_unsigned() + 4) };
+            let left: Vec<RawFd> = (BASE..BASE + 6).filter(|number| is_open(*number)).collect();
+            assert_eq!(left, [BASE, BASE + 5]);
+            for number in left {
+                // SAFETY: as above.
+                drop(unsafe { adopt(number) });
+            }
+        }
     }
 }

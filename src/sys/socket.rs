@@ -92,15 +92,33 @@ fn wait(descriptor: BorrowedFd<'_>, events: PollFlags, deadline: Instant) -> io:
     }
 }
 
+/// What to wait for.
+#[derive(Clone, Copy)]
+pub(crate) enum Watch<'a> {
+    /// Something to read, or nobody left who could write.
+    Read(BorrowedFd<'a>),
+    /// Room to write, or nobody left who could read.
+    Write(BorrowedFd<'a>),
+}
+
 /// Waits until one of `descriptors` can be read or is gone, at most for `timeout` (for ever
 /// without one), and tells which are. None are when the time is over or a signal came.
 pub(crate) fn readable(
     descriptors: &[BorrowedFd<'_>],
     timeout: Option<Duration>,
 ) -> io::Result<Vec<bool>> {
-    let mut polled: Vec<_> = descriptors
+    let watched: Vec<_> = descriptors.iter().copied().map(Watch::Read).collect();
+    ready(&watched, timeout)
+}
+
+/// The same, for whatever is watched.
+pub(crate) fn ready(watched: &[Watch<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<_> = watched
         .iter()
-        .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
+        .map(|watch| match watch {
+            Watch::Read(descriptor) => PollFd::from_borrowed_fd(*descriptor, PollFlags::IN),
+            Watch::Write(descriptor) => PollFd::from_borrowed_fd(*descriptor, PollFlags::OUT),
+        })
         .collect();
     let timeout = timeout.map(timespec);
     match poll(&mut polled, timeout.as_ref()) {

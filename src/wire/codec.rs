@@ -9,8 +9,9 @@ type Config = bincode::config::Configuration;
 
 const CONFIG: Config = bincode::config::standard();
 
-/// The largest owned message, in bytes: a slot at its largest.
-const MAX_DECODED: usize = 1 << 24;
+/// What the lengths inside a control message may claim in all, in bytes. An item takes at most 32
+/// times as much in memory as in a message.
+const MAX_DECODED: usize = 32 * super::MAX_MESSAGE;
 
 /// Bytes that are not an encoding of what was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,8 +129,9 @@ impl<'a> Reader<'a> {
         Ok(*first)
     }
 
+    /// A `u64`.
     #[inline]
-    fn take_unsigned(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn take_unsigned(&mut self) -> Result<u64, Malformed> {
         match self.bytes.split_first() {
             Some((&first, rest)) if u64::from(first) <= MAX_SINGLE => {
                 self.bytes = rest;
@@ -195,13 +197,12 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Decodes a whole message; trailing bytes are malformed.
+/// Decodes a whole control message; trailing bytes are malformed. Not for the bytes of a slot: it
+/// makes room for what a length claims, before it looks whether the bytes are there.
 pub(crate) fn from_slice<T>(bytes: &[u8]) -> Result<T, Malformed>
 where
     T: bincode::Decode<()>,
 {
-    // The limit is on what lengths inside the bytes may claim: bincode makes room for a string
-    // before it looks whether the bytes are there.
     let config = CONFIG.with_limit::<MAX_DECODED>();
     match bincode::decode_from_slice::<T, _>(bytes, config) {
         Ok((value, read)) if read == bytes.len() => Ok(value),

@@ -105,7 +105,9 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
-    /// Nobody was left to ask.
+    /// Killed with its fork server, which had ended.
+    WithServer,
+    /// Nobody was left to ask, or the fork server has not said within half a second.
     Unknown,
 }
 
@@ -117,6 +119,7 @@ impl std::fmt::Display for Exit {
                 Ok(signal) => write!(f, "signal {number} ({})", signal.as_str()),
                 Err(_) => write!(f, "signal {number}"),
             },
+            Self::WithServer => f.write_str("killed with its fork server, which had ended"),
             Self::Unknown => f.write_str("exit status unknown"),
         }
     }
@@ -124,6 +127,7 @@ impl std::fmt::Display for Exit {
 
 /// From the host to the fork server.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "the large one is made once for each fork server")]
 pub(crate) enum ToServer {
     /// The first message: start Python, import the model.
     Setup(Setup),
@@ -198,10 +202,6 @@ pub(crate) enum FromServer {
         last_words: String,
     },
 }
-
-/// The exit status of a worker that has found the segment broken: lock or slots say what no honest
-/// party writes.
-pub(crate) const BROKEN_STATUS: i32 = 86;
 
 /// How much of what a worker has written is kept for the case of its death, in bytes.
 pub(crate) const MAX_LAST_WORDS: usize = 4096;

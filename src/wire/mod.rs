@@ -15,11 +15,10 @@ mod value;
 pub use args::{Args, TaskReader};
 pub use codec::Malformed;
 pub(crate) use codec::{EncodeTo, RawWriter};
-pub(crate) use control::{
-    BROKEN_STATUS, FromServer, MAX_LAST_WORDS, MAX_MESSAGE, ToServer, decode_message,
-    encode_message,
-};
 pub use control::{Exit, Limits, ModelSpec, Patience, Setup, StartMethod, ThreadReport};
+pub(crate) use control::{
+    FromServer, MAX_LAST_WORDS, MAX_MESSAGE, ToServer, decode_message, encode_message,
+};
 pub use outcome::{AnswerBuf, Outcome, PythonError, Refusal};
 pub use signature::{Kind, Len, Parameter, Scalar, Signature};
 pub use task::{Arg, Task};

@@ -7,7 +7,7 @@ use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 
-use super::codec::{EncodeTo, Malformed, Reader, from_slice, put};
+use super::codec::{EncodeTo, Malformed, Reader, put};
 use super::value::{self, Value, ValueRef};
 
 /// The first byte of an outcome.
@@ -37,6 +37,13 @@ impl PythonError {
     /// An error without a traceback, as a Rust handler raises it.
     pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
         Self { kind: kind.into(), message: message.into(), traceback: String::new() }
+    }
+
+    /// Reads what `Encode` has written. Not by `Decode`, which makes room for lengths that the bytes
+    /// do not have.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut text = || reader.take_str().map(str::to_owned);
+        Ok(Self { kind: text()?, message: text()?, traceback: text()? })
     }
 
     /// The traceback, which ends with type and message; these alone if there is none.
@@ -83,7 +90,7 @@ fn cut_start(text: &mut String, room: usize) {
 }
 
 /// Why a model's answer could not be carried.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode)]
 #[non_exhaustive]
 pub enum Refusal {
     /// A value whose type has no place in an answer, or a value that its type's place cannot hold.
@@ -104,6 +111,21 @@ pub enum Refusal {
     },
     /// The task's bytes do not fit the signature: something wrote into the slot that should not.
     MalformedTask,
+}
+
+impl Refusal {
+    /// Reads what `Encode` has written, as [`PythonError::read`] does.
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match reader.take_unsigned()? {
+            0 => {
+                let mut text = || reader.take_str().map(str::to_owned);
+                Self::Unsupported { type_name: text()?, reason: text()?, place: text()? }
+            }
+            1 => Self::TooLarge { needed: reader.take_unsigned()?, room: reader.take_unsigned()? },
+            2 => Self::MalformedTask,
+            _ => return Err(Malformed),
+        })
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -288,10 +310,19 @@ impl<'a> Outcome<'a> {
         let mut reader = Reader::new(bytes);
         match reader.take_byte()? {
             tag::VALUE => ValueRef::decode(reader.rest()).map(Self::Value),
-            tag::PYTHON => from_slice(reader.rest()).map(Self::Python),
-            tag::REFUSED => from_slice(reader.rest()).map(Self::Refused),
+            tag::PYTHON => Self::read_whole(reader, PythonError::read).map(Self::Python),
+            tag::REFUSED => Self::read_whole(reader, Refusal::read).map(Self::Refused),
             _ => Err(Malformed),
         }
+    }
+
+    fn read_whole<T>(
+        mut reader: Reader<'a>,
+        read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
+    ) -> Result<T, Malformed> {
+        let whole = read(&mut reader)?;
+        reader.finish()?;
+        Ok(whole)
     }
 
     /// The value in an outcome that [`decode`](Self::decode) has accepted as one.
@@ -306,6 +337,31 @@ impl<'a> Outcome<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_and_refusals_come_out_as_they_went_in() {
+        let traceback = "Traceback".to_owned();
+        let python = PythonError { traceback, ..PythonError::new("ValueError", "ü\0") };
+        let mut buffer = AnswerBuf::new(4096);
+        buffer.python_error(python.clone());
+        assert_eq!(Outcome::decode(buffer.finish()), Ok(Outcome::Python(python)));
+        for refusal in [
+            Refusal::Unsupported {
+                type_name: "set".to_owned(),
+                reason: String::new(),
+                place: "x".repeat(300),
+            },
+            Refusal::TooLarge { needed: u64::MAX, room: 256 },
+            Refusal::MalformedTask,
+        ] {
+            buffer.refuse(refusal.clone());
+            let mut bytes = buffer.finish().to_vec();
+            assert_eq!(Outcome::decode(&bytes), Ok(Outcome::Refused(refusal)));
+            bytes.push(0);
+            assert_eq!(Outcome::decode(&bytes), Err(Malformed), "a byte is left over");
+        }
+        assert_eq!(Outcome::decode(&[tag::REFUSED, 3]), Err(Malformed), "there are three");
+    }
 
     #[test]
     fn lengths_that_the_bytes_do_not_have_are_malformed_and_cost_no_memory() {

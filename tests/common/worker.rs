@@ -1,13 +1,22 @@
 //! A worker without Python: the real fork server and the real serve loop, with models in Rust
 //! that do what a test needs. The model's name chooses one: `test:echo`.
 
-use std::process::ExitCode;
-use std::time::Duration;
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's worker may die of anything")]
+#![allow(clippy::zombie_processes, reason = "and leave anything behind")]
 
+use std::io::Write;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use nearcall::fault_point;
 use nearcall::peer::{
     AnswerBuf, Handler, Kind, MalformedTask, PythonError, Refusal, Runtime, Scalar, Setup,
     Signature, TaskReader, ThreadReport, Value, run,
 };
+
+#[path = "models/storm.rs"]
+mod storm;
 
 fn main() -> ExitCode {
     run(None, Rust::default)
@@ -18,6 +27,15 @@ fn main() -> ExitCode {
 struct Rust {
     model: String,
     signature: Signature,
+    /// What the file said at the import.
+    content: String,
+}
+
+/// What stands in the file that a test has named.
+fn content() -> String {
+    std::env::var("NEARCALL_TEST_FILE")
+        .and_then(|path| std::fs::read_to_string(path).map_err(|_| std::env::VarError::NotPresent))
+        .unwrap_or_default()
 }
 
 impl Runtime for Rust {
@@ -27,6 +45,12 @@ impl Runtime for Rust {
         self.model.clone_from(&setup.model.callable);
         self.signature = setup.signature.clone();
         let mut report = ThreadReport { threads: 1, suspect: None };
+        if self.model == "file" {
+            self.content = content();
+            if self.content == "import_raises" {
+                return Err(PythonError::new("ImportError", "as the file says"));
+            }
+        }
         match self.model.as_str() {
             "import_raises" => return Err(PythonError::new("ImportError", "as asked")),
             "import_hangs" => loop {
@@ -42,27 +66,61 @@ impl Runtime for Rust {
     }
 
     fn instantiate(&mut self) -> Result<Model, PythonError> {
+        if self.model == "file" {
+            match content().as_str() {
+                "initialize_raises" => {
+                    return Err(PythonError::new("ValueError", "as the file says"));
+                }
+                "initialize_hangs" => loop {
+                    std::thread::park();
+                },
+                "initialize_kills_the_server" => {
+                    // SAFETY: has no preconditions.
+                    let server = unsafe { libc::getppid() };
+                    // SAFETY: neither has this; the fork server is this process' parent.
+                    unsafe { libc::kill(server, libc::SIGKILL) };
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                _ => {}
+            }
+        }
         match self.model.as_str() {
             "initialize_raises" => return Err(PythonError::new("ValueError", "as asked")),
             "initialize_hangs" => loop {
                 std::thread::park();
             },
             "initialize_dies" => std::process::abort(),
+            "slow_start" => std::thread::sleep(Duration::from_millis(300)),
             _ => {}
         }
-        Ok(Model { name: self.model.clone(), signature: self.signature.clone(), calls: 0 })
+        let storm = (self.model == "storm").then(storm::Storm::new).transpose()?;
+        Ok(Model {
+            name: self.model.clone(),
+            signature: self.signature.clone(),
+            content: self.content.clone(),
+            calls: 0,
+            storm,
+        })
     }
 }
 
 struct Model {
     name: String,
     signature: Signature,
+    content: String,
     calls: i64,
+    storm: Option<storm::Storm>,
 }
 
 impl Handler for Model {
     fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
         self.calls += 1;
+        if let Some(storm) = &self.storm {
+            return storm.handle(task, answer);
+        }
+        fault_point("model.decoding");
         let Ok(args) = decode(&self.signature, task) else {
             return answer.refuse(Refusal::MalformedTask);
         };
@@ -75,6 +133,81 @@ impl Handler for Model {
             ("sleep", Some(Value::Int(ms))) => {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Int(std::process::id().into())
+            }
+            // Takes a millisecond, in which others may be woken.
+            ("slow_echo", _) => {
+                std::thread::sleep(Duration::from_millis(1));
+                fault_point("model.calling");
+                Value::Tuple(args)
+            }
+            // As `sleep`, until it is interrupted; also tells how often it ever was.
+            ("interruptible", Some(Value::Int(ms))) => {
+                if args.get(1) == Some(&Value::Bool(true)) {
+                    elsewhere();
+                }
+                let end = Instant::now() + Duration::from_millis(ms.unsigned_abs());
+                while Instant::now() < end {
+                    if INTERRUPTED.load(Ordering::Relaxed) {
+                        return answer.python_error(PythonError::new("KeyboardInterrupt", ""));
+                    }
+                    std::thread::yield_now();
+                }
+                let strikes = STRIKES.load(Ordering::Relaxed);
+                Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(strikes)])
+            }
+            // As `sleep`; then also how many tasks this worker has had.
+            ("work", Some(Value::Int(ms))) => {
+                std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
+                Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(self.calls)])
+            }
+            // A variable of the environment, or None.
+            ("environment", Some(Value::Str(name))) => {
+                std::env::var(name).map_or(Value::None, Value::Str)
+            }
+            // Computes for ever.
+            ("loop", _) => loop {
+                std::hint::spin_loop();
+            },
+            // What the file said at the import.
+            ("file", _) => Value::Str(self.content.clone()),
+            // Says this to stderr, and "out" to stdout first.
+            ("say", Some(Value::Str(words))) => {
+                print!("out ");
+                std::io::stdout().flush().unwrap();
+                eprint!("{words}");
+                Value::None
+            }
+            // Says this, then ends as `die` would.
+            ("say_and_die", Some(Value::Str(words))) => {
+                eprint!("{words}");
+                match args.get(1) {
+                    Some(Value::Int(how)) => die(*how),
+                    _ => panic!("as asked"),
+                }
+            }
+            // Starts a program that outlives it with its stderr, says its process id, and dies.
+            ("leave_a_child", _) => {
+                let child = Command::new("setsid").args(["sleep", "100"]).spawn().unwrap();
+                eprintln!("{}", child.id());
+                die(9)
+            }
+            // What a file says.
+            ("read", Some(Value::Str(path))) => Value::Str(std::fs::read_to_string(path).unwrap()),
+            // The numbers of its open descriptors.
+            ("table", _) => {
+                let numbers: Vec<String> = std::fs::read_dir("/proc/self/fd")
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                // But for the listing's own.
+                let open =
+                    |number: &String| std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok();
+                Value::Str(numbers.into_iter().filter(open).collect::<Vec<_>>().join(" "))
+            }
+            // Takes so many bytes of memory, and says whether it got them.
+            ("allocate", Some(Value::Int(bytes))) => {
+                let mut memory: Vec<u8> = Vec::new();
+                Value::Bool(memory.try_reserve_exact(bytes.unsigned_abs() as usize).is_ok())
             }
             // Ends with this signal, or, if it is negative, with this exit status; 0 answers.
             ("die", Some(Value::Int(how))) if *how != 0 => die(*how),
@@ -93,10 +226,24 @@ impl Handler for Model {
             _ => Value::Tuple(args),
         };
         answer.start_value();
+        fault_point("model.encoding");
         answer.value(&value);
     }
 
+    fn interrupter(&mut self) -> Option<fn()> {
+        (self.name == "interruptible").then_some(strike as fn())
+    }
+
+    fn forget_interrupt(&mut self) {
+        INTERRUPTED.store(false, Ordering::Relaxed);
+    }
+
+    fn idle(&mut self) {
+        fault_point("model.idling");
+    }
+
     fn tidy(&mut self) {
+        fault_point("model.tidying");
         // Longer than the audits give an idle worker that takes no task.
         if self.name == "slow_tidy" && self.calls == 1 {
             std::thread::sleep(Duration::from_secs(2));
@@ -104,12 +251,57 @@ impl Handler for Model {
     }
 
     fn finalize(self) {
+        fault_point("model.finalizing");
         if self.name == "finalize_hangs" {
             loop {
                 std::thread::park();
             }
         }
     }
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static STRIKES: AtomicI64 = AtomicI64::new(0);
+
+fn strike() {
+    // SAFETY: no preconditions; so for the next one.
+    let (thread, process) = (unsafe { libc::gettid() }, unsafe { libc::getpid() });
+    if thread != process {
+        std::process::abort();
+    }
+    STRIKES.fetch_add(1, Ordering::Relaxed);
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Has the kernel give the next interrupt to another thread, and waits until that one has passed it
+/// on.
+fn elsewhere() {
+    std::thread::spawn(|| std::thread::sleep(Duration::from_secs(100)));
+    // SAFETY: all zeros are an empty set on Linux.
+    let mut signals: libc::sigset_t = unsafe { std::mem::zeroed() };
+    let real_time = || libc::SIGRTMIN()..=libc::SIGRTMAX();
+    for number in real_time() {
+        // SAFETY: a set, and a signal.
+        unsafe { libc::sigaddset(&raw mut signals, number) };
+    }
+    let mask = |how, set: &libc::sigset_t| {
+        // SAFETY: this thread's mask; nobody wants the old one.
+        unsafe { libc::pthread_sigmask(how, set, std::ptr::null_mut()) };
+    };
+    mask(libc::SIG_BLOCK, &signals);
+    let is_pending = || {
+        // SAFETY: as above.
+        let mut pending: libc::sigset_t = unsafe { std::mem::zeroed() };
+        // SAFETY: writes into the set.
+        unsafe { libc::sigpending(&raw mut pending) };
+        // SAFETY: a set, and a signal.
+        real_time().any(|number| unsafe { libc::sigismember(&raw const pending, number) } == 1)
+    };
+    // It may have come before the mask.
+    while !is_pending() && !INTERRUPTED.load(Ordering::Relaxed) {
+        std::thread::yield_now();
+    }
+    mask(libc::SIG_UNBLOCK, &signals);
 }
 
 fn die(how: i64) -> ! {

@@ -1,10 +1,16 @@
 """Models for tests/python.rs: each does one thing that a model may do."""
 
+import asyncio
+import ctypes
+import faulthandler
+import itertools
 import os
 import random
 import signal
 import sys
 import tempfile
+import threading
+import time
 
 _folder = tempfile.TemporaryDirectory()
 
@@ -71,6 +77,14 @@ def misbehave(how):
         os._exit(7)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "os.abort":
+        os.abort()
+    if how in ("raise in a thread", "os._exit in a thread"):
+        thread = threading.Thread(target=misbehave, args=[how.removesuffix(" in a thread")])
+        thread.start()
+        thread.join()
+    if how == "memory":
+        return len(bytearray(4 << 30))
     if how == "set":
         return 1, {2}
     if how == "big int":
@@ -90,7 +104,99 @@ def misbehave(how):
         print("e" * (4 << 20), file=sys.stderr)
     if how == "chdir":
         os.chdir("/")
+    if how == "loop":
+        while True:
+            pass
+    if how == "loop_in_c":
+        # Never gives the GIL away.
+        sum(itertools.repeat(0))
+    if how == "deadlock":
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
     return "fine"
+
+
+def bystander():
+    threading.Event().wait()
+
+
+def crash(how):
+    """Dies in C, beside another thread."""
+    threading.Thread(target=bystander, daemon=True).start()
+    if how == "elsewhere":
+        faulthandler.enable(file=tempfile.TemporaryFile())
+        how = "SIGSEGV"
+    if how == "null":
+        ctypes.string_at(0)
+    os.kill(os.getpid(), getattr(signal, how))
+
+
+_lock = threading.Lock()
+_lock.acquire()
+
+
+async def _sleep():
+    await asyncio.sleep(1000)
+
+
+def endless(how):
+    """Runs until it is interrupted; or not even then."""
+    if how == "loop":
+        while True:
+            pass
+    if how == "sleep":
+        time.sleep(1000)
+    if how == "lock":
+        _lock.acquire()
+    if how == "asyncio":
+        asyncio.run(_sleep())
+    if how == "beside a thread":
+        threading.Thread(target=_compute, daemon=True).start()
+        while True:
+            pass
+    if how == "cleaning up":
+        try:
+            time.sleep(1000)
+        finally:
+            _cleaned.append(how)
+    if how == "stubborn":
+        while True:
+            try:
+                time.sleep(1000)
+            except KeyboardInterrupt:
+                pass
+    if how.startswith("short"):
+        # Ends at about the time at which it is interrupted.
+        end = time.monotonic() + 0.001
+        while time.monotonic() < end:
+            pass
+    return os.getpid(), len(_cleaned)
+
+
+_cleaned = []
+
+
+def _compute():
+    while True:
+        sum(range(1000))
+
+
+class Minded:
+    """Has a mind of its own about SIGINT."""
+
+    def __init__(self):
+        signal.signal(signal.SIGINT, self.handle)
+        self.heard = 0
+
+    def handle(self, number, frame):
+        self.heard += 1
+        raise TimeoutError("my own")
+
+    def __call__(self, how):
+        if how == "wait":
+            time.sleep(1000)
+        return self.heard
 
 
 class BadInit:

@@ -68,6 +68,22 @@ impl Handler for PythonModel {
         }
     }
 
+    fn interrupter(&mut self) -> Option<fn()> {
+        Python::attach(|py| match interpreter::heed_interrupts(py) {
+            Ok(()) => Some(interpreter::interrupt as fn()),
+            Err(error) => {
+                exception::print(py, "preparing for interrupts", &error);
+                None
+            }
+        })
+    }
+
+    fn forget_interrupt(&mut self) {
+        // SAFETY: as in `handle`.
+        let py = unsafe { Python::assume_attached() };
+        interpreter::forget_interrupt(py);
+    }
+
     fn tidy(&mut self) {
         // SAFETY: as in `handle`.
         let py = unsafe { Python::assume_attached() };

@@ -65,6 +65,7 @@ pub(crate) fn start(executable: &str) -> Result<(), PythonError> {
     config.0.parse_argv = 0; // the arguments are the worker's, not Python's
     config.0.install_signal_handlers = 0; // signals are the engine's; an ignored one stays so
     config.0.buffered_stdio = 0; // a killed worker loses no output
+    config.0.faulthandler = 1; // a crash leaves Python's stacks on stderr; a model's own call wins
     config.set_executable(&path).map_err(|reason| cannot_start(executable, &reason))?;
     // SAFETY: `config` is initialised; CPython copies what it keeps.
     let status = unsafe { ffi::Py_InitializeFromConfig(&raw const config.0) };
@@ -229,6 +230,42 @@ pub(crate) unsafe fn detached(wait: &mut dyn FnMut()) {
     // SAFETY: the caller's promise.
     let _detached = Detached(unsafe { ffi::PyEval_SaveThread() });
     wait();
+}
+
+/// Has an [`interrupt`] raise `KeyboardInterrupt` in the model's code; or do what the model itself
+/// has SIGINT do, if it has set a handler.
+///
+/// # Errors
+/// What Python raises where this is not its main thread.
+pub(crate) fn heed_interrupts(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    let number = signal.getattr("SIGINT")?;
+    // "Ignored" and "default" are no functions.
+    if !signal.call_method1("getsignal", (&number,))?.is_callable() {
+        signal.call_method1("signal", (number, signal.getattr("default_int_handler")?))?;
+    }
+    Ok(())
+}
+
+/// Interrupts the Python code that the main thread runs, as SIGINT would, at its next step. May be
+/// called at any time, in a signal handler too.
+pub(crate) fn interrupt() {
+    // SAFETY: callable without the GIL and in a signal handler, says its documentation.
+    unsafe { ffi::PyErr_SetInterrupt() };
+}
+
+/// Takes an [`interrupt`] back that has found no Python code.
+pub(crate) fn forget_interrupt(_: Python<'_>) {
+    /// More than there are signals, each of which may have a handler that raises first.
+    const ATTEMPTS: u32 = 65;
+    for _ in 0..ATTEMPTS {
+        // SAFETY: the token proves that the thread is attached; no exception is set between calls.
+        if unsafe { ffi::PyErr_CheckSignals() } == 0 {
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { ffi::PyErr_Clear() };
+    }
 }
 
 /// A thread of the interpreter, to ask whether it is the only one.

@@ -29,6 +29,7 @@ impl From<SubmitError> for Failure {
         let kind = match error {
             SubmitError::TooLarge { .. } => "TaskTooLarge",
             SubmitError::Mismatch(_) => "InvalidTask",
+            SubmitError::Unavailable { .. } => "NoWorker",
             _ => "EngineClosed",
         };
         Self::new(kind, error)
@@ -43,6 +44,9 @@ impl From<RetrieveError> for Failure {
             }
             RetrieveError::Task(TaskError::Refused(refusal)) => Self::new("AnswerRefused", refusal),
             RetrieveError::Task(error @ TaskError::Died { .. }) => Self::new("WorkerDied", error),
+            RetrieveError::Task(error @ TaskError::Unavailable { .. }) => {
+                Self::new("NoWorker", error)
+            }
             RetrieveError::Task(error @ TaskError::Closed) => Self::new("EngineClosed", error),
             error => Self::new("EngineError", error),
         }

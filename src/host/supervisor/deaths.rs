@@ -1,59 +1,110 @@
-//! After a death: the task of the dead is settled, its place becomes free.
+//! After a death: the task of the dead is settled, or done once more; its seat becomes free.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{Ending, KILL_PATIENCE, Place, Stage, Supervisor, WorkerLife, back_off};
-use crate::error::{StartError, TaskError};
+use super::overdue::OVERDUE;
+use super::places::{Life, Worker};
+use super::staff::UNNEEDED;
+use super::versions::Stage;
+use super::{Ending, Supervisor};
+use crate::error::{Death, DeathReport, StartError, TaskError};
 use crate::key::Key;
 use crate::ring;
-use crate::shm::{Owner, State};
+use crate::shm::{BROKEN, Owner, State};
 use crate::sync::{Ordering, fence};
 use crate::sys::futex;
 use crate::wire::Exit;
 
-/// A worker that lived shorter than this counts as a failed start.
-const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// Workers in a row that cannot be had, before `submit` says so.
+const DOWN_AFTER: u32 = 3;
+
+/// Why a worker is killed that was replaced and does not end.
+pub(super) const NOT_ENDED: &str = "it did not end";
+/// Why a worker is killed that does not get ready.
+pub(super) const NOT_READY: &str = "it did not get ready";
 
 impl Supervisor {
-    /// Settles what a worker that has ended leaves behind, and makes its place free.
-    pub(super) fn bury(&mut self, index: usize, exit: Exit, now: Instant) {
-        self.note_end(index, now);
-        let (stage, ending) = (self.stage, self.ending != Ending::No);
-        let Some(place) = self.places.get_mut(index) else { return };
-        let vacant = WorkerLife::Vacant { not_before: now };
-        let (process, served) = match std::mem::replace(&mut place.worker, vacant) {
-            WorkerLife::Ended { process, served, .. } => (process, served),
-            // Waits for its time already.
-            life @ WorkerLife::Vacant { .. } => return place.worker = life,
-            // Asked for, and never heard of.
-            _ => return,
-        };
-        let long_lived = served.is_some_and(|since| now.duration_since(since) >= SHORT_LIFE);
-        let in_order = ending && exit == Exit::Code(0);
-        place.failures = if long_lived || in_order { 0 } else { place.failures.saturating_add(1) };
-        // The first death in a row is replaced at once.
-        let wait = if place.failures > 1 { back_off(place.failures - 1) } else { Duration::ZERO };
-        place.worker = WorkerLife::Vacant { not_before: now + wait };
-        let pid = process.pid;
-        if !ending || exit != Exit::Code(0) {
-            tracing::warn!(pid, worker = index, %exit, "a worker has ended");
+    /// A worker could not be made.
+    pub(super) fn bury_unborn(&mut self, index: usize, now: Instant) {
+        if let Some(worker) = self.places.get_mut(index).and_then(|place| place.worker.take()) {
+            self.failed_starts = self.failed_starts.saturating_add(1);
+            self.vacate_seat(index, &worker, false, now);
         }
-        self.settle_dead(index, pid, exit);
-        if served.is_none() && stage != Stage::Serving {
-            self.complain(StartError::Died {
-                who: format!("worker {index}"),
-                pid,
-                stage: stage.text(),
-                exit,
-            });
-        }
-        self.publish_pids();
     }
 
-    /// Ends the task that a dead worker had, tells all who wait for anything of its, and passes on
-    /// the wake that it may have swallowed.
-    pub(super) fn settle_dead(&self, index: usize, pid: u32, exit: Exit) {
-        let region = self.core.segment.region();
+    /// Settles what a worker that has ended leaves behind, and makes its place free.
+    pub(super) fn bury(&mut self, index: usize, exit: Exit, last_words: String, now: Instant) {
+        let Some(worker) = self.places.get_mut(index).and_then(|place| place.worker.take()) else {
+            return;
+        };
+        let pid = worker.process.as_ref().map_or(0, |process| process.pid);
+        let in_order = worker.killed_for == Some(UNNEEDED)
+            || exit == Exit::Code(0) && (self.ending != Ending::No || self.has_left(index));
+        if !in_order {
+            // Relaxed: a count for those who watch.
+            self.shared.deaths.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(pid, worker = index, %exit, killed_for = worker.killed_for, "a worker has ended");
+        }
+        let blameless = in_order || worker.killed_for == Some(OVERDUE) || exit == Exit::WithServer;
+        self.vacate_seat(index, &worker, blameless, now);
+        let report = DeathReport {
+            out_of_memory: match worker.killed_for {
+                Some(_) => Some(false),
+                None if exit == Exit::Signal(9) => self.oom.take_kill(),
+                None => Some(false),
+            },
+            killed_for: worker.killed_for,
+            last_words,
+            earlier: Vec::new(),
+        };
+        let words = self.core.segment.region().workers().get(index);
+        // Relaxed: written before the worker ended, and only a hint: a fault too many is no harm.
+        let is_broken = words.is_some_and(|words| words.away.load(Ordering::Relaxed) == BROKEN);
+        self.settle_dead(index, Death { pid, exit }, &report);
+        if is_broken {
+            self.condemn_all();
+        }
+        if !worker.ready && !blameless {
+            self.failed_starts = self.failed_starts.saturating_add(1);
+        }
+        if !worker.ready && !blameless && !worker.has_told {
+            let (who, stage) = (format!("worker {index}"), Stage::Ready.text());
+            let deadline = self.config.start_deadline;
+            let error = if worker.killed_for == Some(NOT_READY) {
+                StartError::TimedOut { deadline, stage }
+            } else {
+                StartError::Died { who, pid, stage, exit }
+            };
+            self.server_trouble(worker.version, error);
+        }
+        self.publish_workers();
+        self.check_availability();
+    }
+
+    /// Whether the worker at this place has no seat any more: it was replaced.
+    fn has_left(&self, place: usize) -> bool {
+        let has = |seat: &super::Seat| seat.holder == Some(place) || seat.heir == Some(place);
+        !self.seats.iter().any(has) && !has(&self.spare)
+    }
+
+    fn vacate_seat(&mut self, place: usize, worker: &Worker, blameless: bool, now: Instant) {
+        for seat in self.seats.iter_mut().chain([&mut self.spare]) {
+            if seat.holder == Some(place) {
+                seat.holder = None;
+            } else if seat.heir == Some(place) {
+                seat.heir = None;
+            } else {
+                continue;
+            }
+            seat.note_end(worker.served, blameless, now);
+        }
+    }
+
+    /// Ends the task that a dead worker had, or has it done once more; tells all who wait for anything
+    /// of its, and passes on the wake that it may have swallowed.
+    pub(super) fn settle_dead(&mut self, index: usize, death: Death, report: &DeathReport) {
+        let core = self.core.clone();
+        let region = core.segment.region();
         let owner = u16::try_from(index).ok().and_then(Owner::worker);
         let (Some(owner), Some(words)) = (owner, region.workers().get(index)) else { return };
         ring::clear_worker(words);
@@ -64,61 +115,75 @@ impl Supervisor {
         for slot_index in 0..=u16::MAX {
             let Some(slot) = region.slot(slot_index) else { break };
             if let Some(generation) = ring::unpublished_of(slot.words, owner) {
-                self.core.settle(Key::new(slot_index, generation), TaskError::Died { pid, exit });
+                self.settle_task(Key::new(slot_index, generation), death, report);
             } else if State::unpack(slot.words.done.load(Ordering::Relaxed))
                 .is_some_and(|done| done.owner == owner)
             {
                 // DONE, but perhaps nobody was told; it may have died between the mark and the wake.
-                if self.core.book.live_at(slot_index).is_some() {
+                if core.book.live_at(slot_index).is_some() {
                     futex::wake_all(&slot.words.waiter);
                 }
             }
         }
         // All of them: a wake that it was about to pass on may be marked as given.
-        for words in region.workers() {
-            ring::rouse(words, futex::wake_one);
+        self.rouse_all();
+    }
+
+    /// Wakes every worker, whatever there is to do.
+    pub(super) fn rouse_all(&self) {
+        for (place, words) in self.places.iter().zip(self.core.segment.region().workers()) {
+            if place.worker.is_some() {
+                ring::rouse(words, futex::wake_one);
+            }
         }
     }
 
-    /// The fork server is gone, or not to be trusted: its workers go with it.
-    pub(super) fn lose_server(&mut self, now: Instant) {
-        let Some(server) = self.server.take() else { return };
-        let pid = server.pid();
-        drop(server);
-        let stage = self.stage;
-        self.back_off_server(now);
-        if self.ending == Ending::No {
-            tracing::error!(pid, "the fork server has ended");
+    /// The task of a dead worker: done once more, if the model allows that and it has not killed too
+    /// many already, or ended.
+    fn settle_task(&mut self, key: Key, death: Death, report: &DeathReport) {
+        let earlier = self.histories.remove(&key).unwrap_or_default();
+        let is_live = self.core.book.live_at(key.index()) == Some(key);
+        let may_retry = is_live
+            && !self.rebuilds
+            && self.ending != Ending::Stopping
+            && earlier.len() < self.config.retries as usize;
+        if may_retry && self.core.push_again(key) {
+            self.note_push(key);
+            tracing::warn!(%key, pid = death.pid, "the task of a dead worker is done once more");
+            self.histories.insert(key, earlier.into_iter().chain([death]).collect());
+            return;
         }
-        let deadline = now + KILL_PATIENCE;
-        for index in 0..self.places.len() {
-            let ended = self.places.get(index).and_then(Place::process).is_none_or(|process| {
-                process.kill_with_group();
-                process.has_ended_by(deadline)
-            });
-            // One that the kernel has not ended yet is buried when it has.
-            if ended {
-                self.bury(index, Exit::Unknown, now);
-            }
-        }
-        self.complain(StartError::Died {
-            who: "the fork server".to_owned(),
-            pid,
-            stage: stage.text(),
-            exit: Exit::Unknown,
-        });
+        let report = Box::new(DeathReport { earlier, ..report.clone() });
+        let Death { pid, exit } = death;
+        self.core.settle(key, TaskError::Died { pid, exit, report });
     }
 
-    /// Replaces the worker that has written nonsense; all of them if nobody knows which.
-    pub(super) fn replace_faulty(&mut self, place: Option<u16>) {
-        let place = place.filter(|place| usize::from(*place) < self.places.len());
-        tracing::error!(?place, "a worker wrote into the segment what no worker writes");
-        for (index, candidate) in self.places.iter().enumerate() {
-            if place.is_none_or(|place| usize::from(place) == index)
-                && let Some(process) = candidate.process()
-            {
-                process.kill();
-            }
+    /// Forgets the histories of tasks that have ended otherwise.
+    pub(super) fn forget_histories(&mut self) {
+        let book = &self.core.book;
+        self.histories.retain(|key, _| book.live_at(key.index()) == Some(*key));
+    }
+
+    /// Takes no tasks while no worker can be had, and ends those that wait.
+    pub(super) fn check_availability(&mut self) {
+        if self.ending != Ending::No || !self.is_up {
+            return;
         }
+        let takes_tasks =
+            |place: &super::Place| matches!(place.life(), Some(Life::Serving | Life::Standing));
+        let nobody = !self.places.iter().any(takes_tasks);
+        let failures = self.failed_starts.max(self.server_failures);
+        if nobody && failures >= DOWN_AFTER {
+            let reason = format!("{failures} starts in a row have failed: {}", self.last_trouble);
+            tracing::error!(reason, "no worker can be had: taking no tasks");
+            self.core.suspend(&reason);
+            self.core.end_waiting(|| TaskError::Unavailable { reason: reason.clone() });
+        }
+    }
+
+    /// A worker serves: tasks are taken, again.
+    pub(super) fn note_service(&mut self) {
+        (self.failed_starts, self.server_failures) = (0, 0);
+        self.core.resume();
     }
 }

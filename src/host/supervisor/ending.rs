@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ending, KILL_PATIENCE, Supervisor, TICK, WorkerLife};
+use super::places::{Life, Place};
+use super::{Ending, KILL_PATIENCE, Supervisor, TICK};
 use crate::host::engine::Shutdown;
 use crate::ring;
 use crate::shm::Order;
@@ -18,33 +19,37 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn is_deserted(&self) -> bool {
-        self.places
-            .iter()
-            .all(|place| matches!(place.worker, WorkerLife::Vacant { .. }) && !self.wants_workers())
+    fn is_deserted(&self) -> bool {
+        self.places.iter().all(|place| place.worker.is_none()) && !self.wants_workers()
     }
 
     /// From serving to nothing: drain until the deadline, then stop, then kill.
     pub(super) fn bring_down(&mut self, deadline: Instant) -> Shutdown {
         self.core.close("it was shut down");
+        self.cancel_reload();
+        // Nobody takes over any more: an heir would be told to serve, and by nobody to end.
+        for seat in self.seats.iter_mut().chain([&mut self.spare]) {
+            seat.heir = None;
+        }
+        self.spare.holder = None;
         let mut report = Shutdown { drained: true, killed: 0 };
         for (order, until) in
             [(Order::Drain, deadline), (Order::Stop, deadline.max(Instant::now()) + STOP_PATIENCE)]
         {
             self.ending = if order == Order::Drain { Ending::Draining } else { Ending::Stopping };
             for index in 0..self.places.len() {
-                self.order(index, order);
+                // Those that serve drain; nobody else takes tasks any more.
+                match self.life_at(index) {
+                    Some(Life::Serving) => self.order(index, order),
+                    Some(Life::Standing) => self.order(index, Order::Stop),
+                    _ => {}
+                }
             }
-            while !self.is_deserted() {
-                let now = Instant::now();
-                if now >= until {
-                    break;
-                }
-                self.act();
-                if self.next_tick.is_none_or(|tick| now >= tick) {
-                    self.tick(now);
-                }
-                self.listen(Some(until.min(now + TICK)));
+            // Ticks go on, also if there was nothing to audit before.
+            self.next_tick.get_or_insert_with(|| Instant::now() + TICK);
+            while !self.is_deserted() && Instant::now() < until {
+                self.step(Some(until));
+                self.next_tick.get_or_insert_with(|| Instant::now() + TICK);
             }
             if self.is_deserted() {
                 break;
@@ -56,22 +61,21 @@ impl Supervisor {
         report
     }
 
-    /// Ends the server and all workers, in whatever state they are. Says how many tasks that ends.
+    /// Ends the servers and all workers, in whatever state they are. Says how many tasks that ends.
     pub(super) fn kill_everything(&mut self) -> usize {
         self.ending = Ending::Stopping;
         self.core.close("it was shut down");
-        for place in &self.places {
-            if let Some(process) = place.process() {
-                process.kill();
-            }
+        self.cancel_reload();
+        for place in &mut self.places {
+            place.kill("the engine was shut down");
         }
         let deadline = Instant::now() + KILL_PATIENCE;
-        while Instant::now() < deadline && self.places.iter().any(|p| p.process().is_some()) {
-            self.listen(Some(deadline));
-            self.act();
+        while Instant::now() < deadline && self.places.iter().any(Place::has_process) {
+            self.step(Some(deadline));
         }
-        if let Some(server) = self.server.take() {
-            server.end();
+        self.outgoing.clear();
+        if let Some(version) = self.current.take() {
+            version.server.end();
         }
         self.core.settle_all()
     }

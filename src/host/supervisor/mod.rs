@@ -3,13 +3,33 @@
 //!
 //! Policy lives here, mechanism in the fork server. Everything happens in one loop over events,
 //! from the start to the end, so that a death is handled alike at any time.
+//!
+//! - `places`: the rows of the worker table, and the seats that workers have
+//! - `staff`: who has which seat: replacement, spare, retirement
+//! - `versions`: fork servers, and the reload from one to the next
+//! - `events`: what the kernel and the fork servers tell
+//! - `deaths`: what a dead worker leaves behind
+//! - `overdue`: tasks that are over while a worker still runs them
+//! - `audit`: tasks that nobody takes, workers that hang
+//! - `repair`: after something was written that nobody writes
+//! - `ending`: from serving to nothing
 
 mod audit;
 mod deaths;
 mod ending;
 mod events;
+#[cfg(feature = "fuzzing")]
+#[path = "../../fuzzing.rs"]
+pub mod fuzzing;
+mod overdue;
+mod places;
+mod repair;
+mod staff;
+mod versions;
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,30 +37,42 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use self::audit::Audit;
-use crate::error::StartError;
+use self::overdue::Overdue;
+pub(crate) use self::places::{Life, Worker};
+use self::places::{Place, Seat};
+use self::versions::{Outgoing, Reloading, Stage, Version};
+use crate::error::{Death, StartError};
 use crate::host::builder::Config;
 use crate::host::core::{Core, Request};
 use crate::host::discover::{Found, discover};
 use crate::host::engine::{Backend, Engine, Shutdown, StartReport};
-use crate::host::launch::Server;
+use crate::host::health::Watched;
 use crate::host::wait::FAR;
+use crate::key::Key;
 use crate::ring;
-use crate::sys::process::{self, Process};
-use crate::wire::{Exit, ToServer};
+use crate::sync::Ordering;
+use crate::sys::cgroup::OomCounter;
+use crate::sys::process;
 
 /// The pace of the audits, while tasks are outstanding and only then.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+/// So many audits take this long; at least one.
+pub(crate) fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
 /// How long the fork server may take to tell the exit status of a worker that has ended.
 const STATUS_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the kernel may take to end what was killed.
 const KILL_PATIENCE: Duration = Duration::from_millis(300);
-const BACK_OFF_MIN: Duration = Duration::from_millis(10);
-const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+/// How late the supervisor may be for what it has meant to do before it takes the host to have been
+/// stopped, and judges nobody until it has seen the time pass twice.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Starts an engine over worker processes.
 pub(crate) fn start(config: Config) -> Result<Engine, StartError> {
-    let core =
-        Arc::new(Core::new(config.sizes, config.setup.signature.clone(), config.wait_policy)?);
+    let hung_ticks = config.hung_ticks;
+    let core = Arc::new(Core::new(&config, true)?);
     let (report, started) = sync_channel(1);
     let shared = Arc::new(Shared::default());
     let thread = {
@@ -57,7 +89,8 @@ pub(crate) fn start(config: Config) -> Result<Engine, StartError> {
         thread.map_err(|source| StartError::System { action: "start a thread", source })?;
     match started.recv() {
         Ok(Ok(report)) => {
-            let backend = Backend::Processes { thread: Mutex::new(Some(thread)), shared, report };
+            let thread = Mutex::new(Some(thread));
+            let backend = Backend::Processes { thread, shared, report, hung_ticks };
             Ok(Engine::new(core, backend))
         }
         failed => {
@@ -77,8 +110,12 @@ pub(crate) fn start(config: Config) -> Result<Engine, StartError> {
 /// What the supervisor tells the other threads.
 #[derive(Default)]
 pub(crate) struct Shared {
-    /// The process ids of the workers that serve.
-    pub(crate) pids: Mutex<Vec<u32>>,
+    /// The workers that there are.
+    pub(crate) workers: Mutex<Vec<Watched>>,
+    /// Rounds of the supervisor's loop.
+    pub(crate) beats: AtomicU64,
+    /// Workers that have died, but for those that were sent away.
+    pub(crate) deaths: AtomicU64,
     /// How the shutdown went.
     pub(crate) shutdown: Mutex<Option<Shutdown>>,
 }
@@ -88,66 +125,8 @@ struct CloseAtEnd(Arc<Core>);
 impl Drop for CloseAtEnd {
     fn drop(&mut self) {
         self.0.close("its supervisor has ended");
+        self.0.mailbox.close();
         self.0.settle_all();
-    }
-}
-
-/// One place in the worker table.
-struct Place {
-    worker: WorkerLife,
-    /// How many workers this place has had.
-    incarnation: u32,
-    /// Starts that failed in a row.
-    failures: u32,
-    /// Audits in a row that found the worker idle and stopped.
-    stopped_ticks: u32,
-}
-
-enum WorkerLife {
-    /// Nobody; a worker is asked for once the time has come.
-    Vacant { not_before: Instant },
-    /// Asked for. A worker may say that it is ready before the server says that it exists.
-    Requested { ready: bool, since: Instant },
-    /// A process that does not serve yet.
-    Starting { process: Process, since: Instant },
-    /// A worker.
-    Serving { process: Process, since: Instant },
-    /// Ended, says the kernel; how, the server will say.
-    Ended { process: Process, noticed: Instant, served: Option<Instant> },
-}
-
-impl Place {
-    fn process(&self) -> Option<&Process> {
-        match &self.worker {
-            WorkerLife::Vacant { .. } | WorkerLife::Requested { .. } => None,
-            WorkerLife::Starting { process, .. }
-            | WorkerLife::Serving { process, .. }
-            | WorkerLife::Ended { process, .. } => Some(process),
-        }
-    }
-
-    fn is_serving(&self) -> bool {
-        matches!(self.worker, WorkerLife::Serving { .. })
-    }
-}
-
-/// How far the engine is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Connecting,
-    Importing,
-    Initialising,
-    Serving,
-}
-
-impl Stage {
-    fn text(self) -> &'static str {
-        match self {
-            Self::Connecting => "starting the fork server",
-            Self::Importing => "importing the model",
-            Self::Initialising => "initialising the workers",
-            Self::Serving => "serving",
-        }
     }
 }
 
@@ -166,19 +145,39 @@ struct Supervisor {
     shared: Arc<Shared>,
     config: Config,
     found: Option<Found>,
-    server: Option<Server>,
-    /// Failed starts of the fork server in a row, and when the next may be tried.
+    /// Where workers come from; `None` while there is no fork server.
+    current: Option<Version>,
+    incoming: Option<Reloading>,
+    outgoing: Vec<Outgoing>,
+    versions_made: u32,
+    reloads: u64,
+    /// Fork servers in a row that have ended, or could not be started, before a worker served.
     server_failures: u32,
+    /// Short lives of fork servers in a row, and when the next may be tried.
+    server_short_lives: u32,
     server_not_before: Instant,
-    /// When the present one was started.
-    server_since: Instant,
     places: Vec<Place>,
-    stage: Stage,
+    seats: Vec<Seat>,
+    spare: Seat,
+    /// Workers in a row that died, or could not be made, before they were ready.
+    failed_starts: u32,
+    /// What went wrong last.
+    last_trouble: String,
     /// The first thing that went wrong during the start.
     trouble: Option<StartError>,
+    /// Whether the first start is over.
+    is_up: bool,
     report: StartReport,
     ending: Ending,
+    overdue: Vec<Overdue>,
+    /// The workers that died of tasks that are tried again.
+    histories: HashMap<Key, Vec<Death>>,
+    oom: OomCounter,
+    /// Somebody has written what nobody writes: no worker is started before all have ended.
+    rebuilds: bool,
     next_tick: Option<Instant>,
+    /// Nobody is judged before this: the host has been stopped.
+    no_judging_before: Instant,
     audit: Audit,
     buffer: Vec<u8>,
 }
@@ -186,31 +185,37 @@ struct Supervisor {
 impl Supervisor {
     fn new(core: Arc<Core>, shared: Arc<Shared>, config: Config) -> Self {
         let now = Instant::now();
-        let places = (0..config.sizes.workers)
-            .map(|_| Place {
-                worker: WorkerLife::Vacant { not_before: now },
-                incarnation: 0,
-                failures: 0,
-                stopped_ticks: 0,
-            })
-            .collect();
+        let places = core.segment.region().layout().places;
         Self {
-            core,
             shared,
-            config,
             found: None,
-            server: None,
+            current: None,
+            incoming: None,
+            outgoing: Vec::new(),
+            versions_made: 0,
+            reloads: 0,
             server_failures: 0,
+            server_short_lives: 0,
             server_not_before: now,
-            server_since: now,
-            places,
-            stage: Stage::Connecting,
+            places: (0..places).map(|_| Place::default()).collect(),
+            seats: (0..config.sizes.workers).map(|_| Seat::new(now)).collect(),
+            spare: Seat::new(now),
+            failed_starts: 0,
+            last_trouble: String::new(),
             trouble: None,
+            is_up: false,
             report: StartReport::default(),
             ending: Ending::No,
+            overdue: Vec::new(),
+            histories: HashMap::new(),
+            oom: OomCounter::new(),
+            rebuilds: false,
             next_tick: None,
+            no_judging_before: now,
             audit: Audit::default(),
             buffer: Vec::new(),
+            core,
+            config,
         }
     }
 
@@ -243,98 +248,168 @@ impl Supervisor {
         self.report.python.clone_from(&found.python);
         self.found = Some(found);
         loop {
-            self.act();
+            self.act(Instant::now());
             if let Some(trouble) = self.trouble.take() {
                 return Err(trouble);
             }
-            if self.places.iter().all(Place::is_serving) {
-                self.stage = Stage::Serving;
+            if self.is_whole() {
+                self.is_up = true;
                 return Ok(());
             }
             let now = Instant::now();
             if now >= deadline {
                 return Err(StartError::TimedOut {
                     deadline: self.config.start_deadline,
-                    stage: self.stage.text(),
+                    stage: self.stage().text(),
                 });
             }
             self.listen(Some(deadline.min(now + TICK)));
         }
     }
 
+    /// Whether every seat has a worker that serves.
+    fn is_whole(&self) -> bool {
+        self.seats.iter().all(|seat| {
+            seat.holder.is_some_and(|holder| self.life_at(holder) == Some(Life::Serving))
+        })
+    }
+
     /// Keeps the engine whole until somebody ends it. Gives the deadline of the end.
     fn supervise(&mut self) -> Instant {
         self.next_tick = Some(Instant::now() + TICK);
         loop {
-            self.act();
-            let now = Instant::now();
-            if self.next_tick.is_some_and(|tick| now >= tick) {
-                self.tick(now);
+            if let Some(deadline) = self.step(None) {
+                return deadline;
             }
-            let wake_up = self.next_timer(now);
-            self.listen(wake_up);
-            let requests = std::mem::take(&mut *self.core.mailbox.requests.lock());
-            for request in requests {
-                match request {
-                    Request::Shutdown(deadline) => return deadline,
-                    Request::Fault(place) => self.replace_faulty(place),
+        }
+    }
+
+    /// One round of the loop, which takes until `until` at most. Gives the deadline of the end, if
+    /// somebody has asked for it.
+    fn step(&mut self, until: Option<Instant>) -> Option<Instant> {
+        // Relaxed: a count for those who watch.
+        self.shared.beats.fetch_add(1, Ordering::Relaxed);
+        self.act(Instant::now());
+        let now = Instant::now();
+        if self.next_tick.is_some_and(|tick| now >= tick) {
+            self.tick(now);
+        }
+        let wake_up = self.next_timer(now).into_iter().chain(until).min();
+        self.listen(wake_up);
+        self.notice_pause(wake_up);
+        let mut end = None;
+        for request in self.core.mailbox.take() {
+            match request {
+                Request::Shutdown(deadline) => end = Some(deadline),
+                Request::Fault(place) => self.replace_faulty(place),
+                Request::Condemn(key) => self.note_overdue(key, Instant::now()),
+                Request::Reload(_, reply) if self.ending != Ending::No => drop(reply),
+                Request::Reload(deadline, reply) => self.begin_reload(deadline, reply),
+                Request::Look => {}
+            }
+        }
+        end
+    }
+
+    /// When this thread comes much later than it wanted to, the host was stopped or suspended, and
+    /// what looks late may just not have had its turn.
+    fn notice_pause(&mut self, wake_up: Option<Instant>) {
+        let now = Instant::now();
+        if wake_up.is_some_and(|wake_up| now > wake_up + PAUSE) {
+            tracing::warn!("this process did not run for a while: nobody is judged before it has");
+            self.no_judging_before = now + 2 * TICK;
+            for worker in self.places.iter_mut().filter_map(|place| place.worker.as_mut()) {
+                if !worker.may_run_tasks() {
+                    worker.since = now;
                 }
             }
+            for version in self.versions_mut().filter(|version| version.stage != Stage::Ready) {
+                version.since = now;
+            }
+            self.audit = Audit::default();
         }
     }
 
     /// When something has to be done even if nothing happens.
     fn next_timer(&self, now: Instant) -> Option<Instant> {
-        let places = self.places.iter().filter_map(|place| match &place.worker {
-            WorkerLife::Vacant { not_before } if self.server_is_ready() => Some(*not_before),
-            WorkerLife::Ended { noticed, .. } => Some(*noticed + STATUS_PATIENCE),
-            // Short of exact: whatever starts is looked at again at this pace.
-            WorkerLife::Requested { .. } | WorkerLife::Starting { .. } => Some(now + TICK),
-            _ => None,
+        let workers = self.places.iter().enumerate().filter_map(|(index, place)| {
+            let worker = place.worker.as_ref()?;
+            match worker.life {
+                // While it runs a task there are ticks.
+                Life::Leaving if !self.says_it_runs(index) => {
+                    let end = worker.since.checked_add(self.config.start_deadline)?;
+                    Some(if end > now { end } else { now + TICK })
+                }
+                Life::Ended => Some(worker.since + STATUS_PATIENCE),
+                // Short of exact: whatever starts is looked at again at this pace.
+                Life::Requested | Life::Starting => Some(now + TICK),
+                _ => None,
+            }
         });
-        let server = match self.server {
-            None => Some(self.server_not_before),
-            Some(_) if !self.server_is_ready() => Some(now + TICK),
-            Some(_) => None,
-        };
-        places.chain(self.next_tick).chain(server).min()
+        let seats = self.seats.iter().chain(self.config.spare.then_some(&self.spare));
+        let seats = seats.filter(|seat| seat.heir.is_none() && seat.not_before > now);
+        let seats = seats.map(|seat| seat.not_before);
+        let deadline = self.core.deadlines.next().map(|at| at.max(self.no_judging_before));
+        workers
+            .chain(seats)
+            .chain(self.next_tick)
+            .chain(self.server_timer(now))
+            .chain(self.overdue_timer(now))
+            .chain(deadline)
+            .min()
     }
 
     /// Does what the state of things asks for: a server, workers, the settling of the dead.
-    fn act(&mut self) {
-        let now = Instant::now();
-        if self.server.is_none() && self.wants_workers() && now >= self.server_not_before {
-            self.start_server(now);
-        }
-        if self.server.is_some()
-            && !self.server_is_ready()
-            && self.is_overdue(self.server_since, now)
-        {
-            tracing::error!("the fork server does not get ready: replacing it");
-            self.lose_server(now);
-        }
+    fn act(&mut self, now: Instant) {
+        self.tend_servers(now);
         for index in 0..self.places.len() {
-            let Some(place) = self.places.get(index) else { break };
-            match &place.worker {
-                WorkerLife::Vacant { not_before }
-                    if now >= *not_before && self.server_is_ready() && self.wants_workers() =>
-                {
-                    self.request_worker(index, now);
-                }
-                WorkerLife::Ended { noticed, .. } if now >= *noticed + STATUS_PATIENCE => {
-                    self.bury(index, Exit::Unknown, now);
-                }
-                WorkerLife::Starting { process, since } if self.is_overdue(*since, now) => {
-                    tracing::error!(pid = process.pid, "a worker does not get ready: replacing it");
-                    process.kill();
-                }
-                WorkerLife::Requested { since, .. } if self.is_overdue(*since, now) => {
-                    tracing::error!("the fork server makes no worker: replacing it");
-                    self.lose_server(now);
-                }
-                _ => {}
-            }
+            self.tend_worker(index, now);
         }
+        self.rebuild();
+        self.staff(now);
+        if now >= self.no_judging_before {
+            self.core.end_overdue(now);
+        }
+        self.condemn_overdue(now);
+    }
+
+    fn tend_worker(&mut self, index: usize, now: Instant) {
+        let runs = self.says_it_runs(index);
+        let Some(worker) = self.places.get_mut(index).and_then(|place| place.worker.as_mut())
+        else {
+            return;
+        };
+        if worker.life == Life::Leaving && runs {
+            // It has all the time it takes; what counts is how long it takes to end after it.
+            worker.since = now;
+        }
+        let overdue = now.duration_since(worker.since) > self.config.start_deadline;
+        match worker.life {
+            Life::Ended if now >= worker.since + STATUS_PATIENCE => {
+                self.bury(index, crate::wire::Exit::Unknown, String::new(), now);
+            }
+            Life::Starting if overdue => {
+                tracing::error!(index, "a worker does not get ready: replacing it");
+                worker.kill(deaths::NOT_READY);
+            }
+            Life::Leaving if overdue => {
+                tracing::error!(index, "a worker that was replaced does not end: killing it");
+                worker.kill(deaths::NOT_ENDED);
+            }
+            Life::Requested if overdue => {
+                let version = worker.version;
+                tracing::error!("the fork server makes no worker: replacing it");
+                self.lose_server(version, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the worker at this place says that it runs a task.
+    fn says_it_runs(&self, index: usize) -> bool {
+        let words = self.core.segment.region().workers().get(index);
+        // Relaxed: a hint of the worker's own.
+        words.is_some_and(|words| words.running.load(Ordering::Relaxed) != 0)
     }
 
     /// Whether something that has been starting for so long is given up, as the first start would
@@ -349,62 +424,22 @@ impl Supervisor {
             Ending::No => true,
             Ending::Draining => {
                 ring::pending(self.core.segment.region().ring())
-                    && !self.places.iter().any(Place::is_serving)
+                    && !self.places.iter().any(|place| place.life() == Some(Life::Serving))
             }
             Ending::Stopping => false,
         }
     }
 
-    fn server_is_ready(&self) -> bool {
-        self.server.is_some() && matches!(self.stage, Stage::Initialising | Stage::Serving)
-    }
-
-    fn start_server(&mut self, now: Instant) {
-        let Some(found) = &self.found else { return };
-        self.stage = Stage::Connecting;
-        self.server_since = now;
-        let descriptor = self.core.segment.descriptor();
-        let server = Server::start(&self.config, found, descriptor).and_then(|server| {
-            server.tell(&ToServer::Setup(self.config.setup.clone()))?;
-            Ok(server)
-        });
-        match server {
-            Ok(server) => self.server = Some(server),
-            Err(source) => {
-                self.back_off_server(now);
-                self.complain(StartError::System { action: "start the fork server", source });
-            }
-        }
-    }
-
-    fn back_off_server(&mut self, now: Instant) {
-        self.server_failures += 1;
-        self.server_not_before = now + back_off(self.server_failures);
-    }
-
-    fn request_worker(&mut self, index: usize, now: Instant) {
-        let (Some(place), Ok(worker)) = (self.places.get_mut(index), u16::try_from(index)) else {
-            return;
-        };
-        place.incarnation += 1;
-        place.worker = WorkerLife::Requested { ready: false, since: now };
-        let message = ToServer::Spawn { worker, incarnation: place.incarnation };
-        if let Some(words) = self.core.segment.region().workers().get(index) {
-            ring::clear_worker(words);
-        }
-        let told = self.server.as_ref().is_some_and(|server| server.tell(&message).is_ok());
-        if !told {
-            self.lose_server(now);
-        }
+    fn stage(&self) -> Stage {
+        self.current.as_ref().map_or(Stage::Connecting, |version| version.stage)
     }
 
     /// Keeps the first trouble of a start; later troubles are events, not ends.
     fn complain(&mut self, trouble: StartError) {
         tracing::warn!(%trouble, "nearcall");
-        self.trouble.get_or_insert(trouble);
+        self.last_trouble = trouble.to_string();
+        if !self.is_up {
+            self.trouble.get_or_insert(trouble);
+        }
     }
-}
-
-fn back_off(failures: u32) -> Duration {
-    BACK_OFF_MIN.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(BACK_OFF_MAX)
 }

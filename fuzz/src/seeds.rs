@@ -1,0 +1,86 @@
+//! Writes real encodings, for the fuzzer to start from: `seeds FOLDER`, a folder for each target.
+
+use std::path::Path;
+use std::{env, fs, io};
+
+use nearcall::peer::AnswerBuf;
+use nearcall::{PythonError, Refusal, Signature, Task, Value, fuzzing};
+
+fn main() -> io::Result<()> {
+    let folder = env::args_os().nth(1).expect("usage: seeds FOLDER");
+    for (target, seeds) in [("task", tasks()), ("outcome", outcomes()), ("control", packets())] {
+        let folder = Path::new(&folder).join(target);
+        fs::create_dir_all(&folder)?;
+        for (index, seed) in seeds.iter().enumerate() {
+            fs::write(folder.join(format!("seed-{index:02}")), seed)?;
+        }
+    }
+    Ok(())
+}
+
+/// One parameter of each kind, then some together.
+fn tasks() -> Vec<Vec<u8>> {
+    let strings = ["abc", "", "ü\0"];
+    let one = |kind: u8, signature: Signature, task: &Task<'_>| {
+        let task = fuzzing::encode_task(&signature, task).unwrap_or_default();
+        [&[1, kind][..], &task].concat()
+    };
+    let new = Signature::new;
+    let three = new().floats("a", ..).strs("b", ..).int("c");
+    let task = Task::new().floats(&[1.1, -0.0, f64::NAN]).strs(&strings).int(-27);
+    let task = fuzzing::encode_task(&three, &task).unwrap_or_default();
+    vec![
+        one(0, new().bool("a"), &Task::new().bool(true)),
+        one(1, new().int("a"), &Task::new().int(i64::MIN)),
+        one(2, new().float("a"), &Task::new().float(1.5)),
+        one(3, new().str("a"), &Task::new().str(&"x".repeat(300))),
+        one(4, new().bools("a", ..), &Task::new().bools(&[true, false])),
+        one(5, new().ints("a", ..), &Task::new().ints(&[0, 250, 251, 70_000, 1 << 40])),
+        one(6, new().floats("a", ..), &Task::new().floats(&[1.0])),
+        one(7, new().strs("a", ..), &Task::new().strs(&strings)),
+        [&[3, 6, 7, 1][..], &task].concat(),
+    ]
+}
+
+fn outcomes() -> Vec<Vec<u8>> {
+    let text = |text: &str| text.to_owned();
+    let scalars = vec![
+        Value::None,
+        Value::Bool(true),
+        Value::Bool(false),
+        Value::Int(-77_777),
+        Value::Float(0.5),
+        Value::Str(text("ü\0")),
+        Value::Bytes(vec![0, 255]),
+    ];
+    let dict = vec![(text("a"), Value::List(scalars.clone())), (text(""), Value::Dict(Vec::new()))];
+    let deep = (0..64).fold(Value::None, |inside, _| Value::List(vec![inside]));
+    let long = Value::Str("x".repeat(300));
+    let mut seeds = Vec::new();
+    let mut buffer = AnswerBuf::new(4096);
+    for value in [Value::Tuple(scalars.clone()), Value::Dict(dict), deep, long, Value::Int(1)] {
+        buffer.start_value();
+        buffer.value(&value);
+        seeds.push(buffer.finish().to_vec());
+    }
+    let traceback = text("Traceback (most recent call last):\n  ValueError: no\n");
+    buffer.python_error(PythonError { traceback, ..PythonError::new("ValueError", "no") });
+    seeds.push(buffer.finish().to_vec());
+    for refusal in [
+        Refusal::MalformedTask,
+        Refusal::TooLarge { needed: 5000, room: 4096 },
+        Refusal::Unsupported {
+            type_name: text("set"),
+            reason: text("it has no place"),
+            place: text("answer[0]"),
+        },
+    ] {
+        buffer.refuse(refusal);
+        seeds.push(buffer.finish().to_vec());
+    }
+    seeds.iter().map(|seed| [&[0][..], seed].concat()).collect()
+}
+
+fn packets() -> Vec<Vec<u8>> {
+    fuzzing::packets()
+}

@@ -1,0 +1,83 @@
+//! An outcome's bytes as the host reads them.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use nearcall::peer::{AnswerBuf, Outcome};
+use nearcall::{ValueRef, fuzzing};
+use nearcall_fuzz::{Input, within};
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Input(data);
+    let room = 256 + usize::from(input.byte());
+    let bytes = input.0;
+    // Texts of errors are copied; nothing else is.
+    let decoded = within(bytes.len() + 64, || Outcome::decode(bytes));
+    let answer = fuzzing::answer(bytes);
+    let Ok(outcome) = decoded else { return assert!(answer.is_none()) };
+    match &outcome {
+        Outcome::Value(value) => {
+            let answer = answer.expect("a value is an answer");
+            // As text, because NaN is not itself.
+            assert_eq!(format!("{:?}", answer.value()), format!("{value:?}"));
+            assert_eq!(within(0, || walk(*value)), within(0, || walk(answer.value())));
+            for index in 0..4 {
+                let found = answer.get(index).is_some();
+                assert_eq!(found, index < positions(value));
+                let _ = (answer.bool(index), answer.int(index), answer.float(index));
+                let _ = (answer.str(index), answer.bytes(index));
+            }
+        }
+        _ => assert!(answer.is_none()),
+    }
+    // It fits where it came from.
+    let wide = encode(&outcome, bytes.len() + 4096);
+    let again = Outcome::decode(&wide).expect("what was encoded decodes");
+    assert_eq!(encode(&again, 8192), wide);
+    if let Outcome::Value(_) = outcome {
+        assert_eq!(format!("{again:?}"), format!("{outcome:?}"));
+    }
+    assert!(Outcome::decode(&[&wide[..], &[0]].concat()).is_err(), "a byte is left over");
+    assert!(wide.len() <= bytes.len(), "the encoding is the shortest");
+    let narrow = encode(&outcome, room);
+    assert!(narrow.len() <= room, "{} bytes in {room}", narrow.len());
+    Outcome::decode(&narrow).expect("what was cut decodes");
+    // Texts of errors are cut earlier than they would have to.
+    assert!(wide.len() > room || !matches!(outcome, Outcome::Value(_)) || narrow == wide);
+});
+
+/// How many values there are in it, each of them looked at.
+fn walk(value: ValueRef<'_>) -> usize {
+    1 + match value {
+        ValueRef::List(items) | ValueRef::Tuple(items) => {
+            assert_eq!(items.iter().count(), items.len());
+            items.iter().map(walk).sum()
+        }
+        ValueRef::Dict(items) => {
+            assert_eq!(items.iter().count(), items.len());
+            items.iter().map(|(_, item)| walk(item)).sum()
+        }
+        ValueRef::Str(text) => usize::from(text.chars().count() > text.len()),
+        _ => 0,
+    }
+}
+
+fn positions(value: &ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Tuple(items) => items.len(),
+        _ => 1,
+    }
+}
+
+fn encode(outcome: &Outcome<'_>, room: usize) -> Vec<u8> {
+    let mut buffer = AnswerBuf::new(room);
+    match outcome {
+        Outcome::Value(value) => {
+            buffer.start_value();
+            buffer.value(&value.to_owned());
+        }
+        Outcome::Python(error) => buffer.python_error(error.clone()),
+        Outcome::Refused(refusal) => buffer.refuse(refusal.clone()),
+    }
+    buffer.finish().to_vec()
+}

@@ -1,0 +1,111 @@
+//! A task's bytes, under any signature, as a worker reads them.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use nearcall::peer::TaskReader;
+use nearcall::{Signature, Task, Value, fuzzing};
+use nearcall_fuzz::{Input, within};
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Input(data);
+    let kinds: Vec<u8> = (0..input.below(6)).map(|_| input.byte() % 8).collect();
+    let bytes = input.0;
+    by_signature(&signature(&kinds), bytes);
+    in_any_order(&kinds, bytes);
+});
+
+fn signature(kinds: &[u8]) -> Signature {
+    kinds.iter().enumerate().fold(Signature::new(), |signature, (index, kind)| {
+        let name = format!("p{index}");
+        match kind {
+            0 => signature.bool(name),
+            1 => signature.int(name),
+            2 => signature.float(name),
+            3 => signature.str(name),
+            4 => signature.bools(name, ..),
+            5 => signature.ints(name, ..),
+            6 => signature.floats(name, ..),
+            _ => signature.strs(name, ..),
+        }
+    })
+}
+
+/// What decodes, encodes to something that decodes to the same.
+fn by_signature(signature: &Signature, bytes: &[u8]) {
+    // A `bool` takes a byte in the task and 32 here, in vectors that double.
+    let most = 256 * (bytes.len() + 8);
+    let Some(values) = within(most, || fuzzing::decode_task(signature, bytes)) else { return };
+    let again = encode(signature, &values);
+    assert!(again.len() <= bytes.len(), "the encoding is the shortest");
+    let decoded = fuzzing::decode_task(signature, &again).expect("what was encoded decodes");
+    // As text and as bytes, because NaN is not itself.
+    assert_eq!(format!("{decoded:?}"), format!("{values:?}"));
+    assert_eq!(encode(signature, &decoded), again);
+    let longer = [&again[..], &[0]].concat();
+    assert_eq!(fuzzing::decode_task(signature, &longer), None, "a byte is left over");
+}
+
+#[derive(Default)]
+struct Lists {
+    bools: Vec<bool>,
+    ints: Vec<i64>,
+    floats: Vec<f64>,
+    strings: Vec<String>,
+}
+
+fn encode(signature: &Signature, values: &[Value]) -> Vec<u8> {
+    let lists: Vec<Lists> = values.iter().map(lists).collect();
+    let mut task = Task::new();
+    for ((value, lists), parameter) in values.iter().zip(&lists).zip(signature.parameters()) {
+        task = match value {
+            Value::Bool(value) => task.bool(*value),
+            Value::Int(value) => task.int(*value),
+            Value::Float(value) => task.float(*value),
+            Value::Str(value) => task.str(value),
+            _ => match parameter.kind.to_string().as_str() {
+                "list of bool" => task.bools(&lists.bools),
+                "list of int" => task.ints(&lists.ints),
+                "list of float" => task.floats(&lists.floats),
+                _ => task.strings(&lists.strings),
+            },
+        }
+    }
+    fuzzing::encode_task(signature, &task).expect("it fits the signature that it came from")
+}
+
+fn lists(value: &Value) -> Lists {
+    let mut lists = Lists::default();
+    let Value::List(items) = value else { return lists };
+    for item in items {
+        match item {
+            Value::Bool(item) => lists.bools.push(*item),
+            Value::Int(item) => lists.ints.push(*item),
+            Value::Float(item) => lists.floats.push(*item),
+            Value::Str(item) => lists.strings.push(item.clone()),
+            other => panic!("{other:?} in a list"),
+        }
+    }
+    lists
+}
+
+/// A reader does not care what is asked for: it answers from the bytes it was given, and allocates
+/// nothing.
+fn in_any_order(kinds: &[u8], bytes: &[u8]) {
+    within(0, || {
+        let mut reader = TaskReader::new(bytes);
+        for kind in kinds {
+            let taken = match kind {
+                0 => reader.bool().map(|_| 1),
+                1 => reader.int().map(|_| 1),
+                2 => reader.float().map(|_| 8),
+                3 => reader.str().map(str::len),
+                4 => reader.str_bytes().map(<[u8]>::len),
+                _ => reader.list(),
+            };
+            let Ok(taken) = taken else { return };
+            assert!(taken <= bytes.len(), "more than there is");
+        }
+        let _ = reader.finish();
+    });
+}
