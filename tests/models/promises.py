@@ -172,12 +172,11 @@ def endless(how, there):
         finally:
             _cleaned.append(how)
     if how == "stubborn":
-        while True:
-            try:
-                _make(there)
-                time.sleep(1000)
-            except KeyboardInterrupt:
-                pass
+        try:
+            _make(there)
+            time.sleep(1000)
+        except KeyboardInterrupt:
+            time.sleep(1000)
     if how.startswith("short"):
         # Ends at about the time at which it is interrupted.
         end = time.monotonic() + 0.001
