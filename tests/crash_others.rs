@@ -172,7 +172,7 @@ fn a_fork_server_that_ends_before_it_tells_of_a_death_is_replaced() {
 }
 
 /// How far the host is when it ends.
-const STAGES: [&str; 5] = ["start", "idle", "running", "full", "shutdown"];
+const STAGES: [&str; 6] = ["import", "start", "idle", "running", "full", "shutdown"];
 /// How it ends, and the status that its parent sees.
 const ENDS: [(&str, i32); 5] =
     [("kill", 9), ("segv", 11), ("abort", 6), ("exit", 3 << 8), ("panic", 101 << 8)];
@@ -189,6 +189,13 @@ fn host() {
         builder.slots(SLOTS)
     };
     let submit = |engine: &Engine| engine.submit(&Task::new().int(600_000)).map(|t| t.into_key());
+    if stage == "import" {
+        // The fork server does not listen: it sees no connection that is closed.
+        let builder = builder("import_hangs");
+        thread::spawn(move || builder.start());
+        Told::of_parent().wait();
+        end(way);
+    }
     if stage == "start" {
         let builder = builder("initialize_hangs");
         thread::spawn(move || builder.start());
@@ -249,6 +256,8 @@ fn a_host_that_ends_in_any_way_at_any_time_ends_all_its_processes_within_a_secon
         host.env("NEARCALL_TEST_END", format!("{stage} {way}")).env("RUST_BACKTRACE", "0");
         host.stdout(Stdio::null()).stderr(Stdio::null());
         bench.mark_host(&mut host);
+        let told = Told::new();
+        told.arm_host(&mut host, "model.importing=thread#1");
         let ended = host.status().unwrap();
         let since = Instant::now();
         assert_eq!(ended.into_raw() & 0xFF7F, *status, "{ended}");

@@ -142,8 +142,30 @@ fn every_test_and_point_that_the_architecture_names_exists() {
     assert!(tests >= 15, "only {tests} names of tests were recognised");
     let code: String =
         ["src/ring/consumer.rs", "src/peer/serve.rs", "src/peer/server.rs"].map(read).concat();
-    for point in code.split("faults::point(\"").skip(1) {
-        let point = point.split('"').next().unwrap();
-        assert!(quoted.contains(&point), "docs/architecture.md does not name the point {point}");
+    let mut points = between(&code, "faults::point(\"");
+    for point in &points {
+        assert!(quoted.contains(point), "docs/architecture.md does not name the point {point}");
     }
+    // The crash matrix has those, and the model's: it would wait in vain at one that nobody comes to.
+    let (worker, matrix) = (
+        read("tests/common/worker.rs"),
+        ["tests/crash_matrix.rs", "tests/crash_others.rs"].map(read).concat(),
+    );
+    points.extend(between(&worker, "fault_point(\""));
+    for point in &points {
+        let tested = matrix.contains(&format!("\"{point}"));
+        assert!(tested, "the crash matrix does not have the point {point}");
+    }
+    for room in ["claim.", "serve.", "start.", "end.", "server.", "model."] {
+        for rest in between(&matrix, &format!("\"{room}")) {
+            let point = format!("{room}{rest}");
+            let point = point.split('=').next().unwrap();
+            assert!(points.contains(&point), "no code has the point {point}");
+        }
+    }
+}
+
+/// What stands between this and the next quotation mark, each time.
+fn between<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    text.split(start).skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
 }

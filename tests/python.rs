@@ -9,11 +9,14 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Bench, PATIENCE, leak_free, signal, wait_until};
 use nearcall::error::{CallError, DeathReport, RetrieveError, StartError, TaskError, WaitError};
-use nearcall::{Builder, Engine, Exit, PythonError, Refusal, Signature, Task, Value, ValueRef};
+use nearcall::{
+    Builder, Engine, Exit, PythonError, Refusal, Signature, Task, Value, ValueRef, WorkerHealth,
+    WorkerState,
+};
 use nix::sys::signal::Signal;
 
 /// A Python to test with.
@@ -608,5 +611,40 @@ fn a_reload_brings_the_code_that_is_on_disk_and_a_broken_one_is_told_with_its_tr
         assert_eq!(answer(), 20);
         drop(engine);
         fs::remove_dir_all(&folder).unwrap();
+    });
+}
+
+#[test]
+fn a_pool_with_numpy_is_whole_again_within_milliseconds_of_a_death() {
+    each(|bench, python| {
+        for spare in [false, true] {
+            let builder = python.builder(bench, "with_numpy:total").workers(8).spare(spare);
+            let builder = builder.signature(Signature::new().floats("values", ..));
+            let engine = builder.start().unwrap();
+            let mut times = Vec::new();
+            // Each of the first eight once: a second short life would be waited for.
+            for died in engine.worker_pids() {
+                wait_until("standing by", || {
+                    let health = engine.health().unwrap();
+                    let stands = |w: &WorkerHealth| w.state == WorkerState::Standby;
+                    let ready = !spare || health.workers.iter().any(stands);
+                    ready.then_some(()).ok_or(format!("{health:?}"))
+                });
+                signal(died, nix::sys::signal::Signal::SIGKILL);
+                let killed = Instant::now();
+                wait_until("whole", || {
+                    let pids = engine.worker_pids();
+                    let whole = pids.len() == 8 && !pids.contains(&died);
+                    std::thread::sleep(Duration::from_micros(20));
+                    whole.then_some(()).ok_or(format!("{pids:?}"))
+                });
+                times.push(killed.elapsed());
+            }
+            times.sort_unstable();
+            let median = times[times.len() / 2];
+            eprintln!("numpy {}, spare {spare}: whole again after {median:?}", python.minor);
+            // Promised are 10 ms, where a CPU is free.
+            assert!(median < Duration::from_millis(100), "{times:?}");
+        }
     });
 }

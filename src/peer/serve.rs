@@ -145,6 +145,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
+        faults::point("serve.copied");
         match read {
             Ok(()) => self.call(key),
             Err(_) => self.answer.refuse(Refusal::MalformedTask),
@@ -238,6 +239,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                 }
                 self.busy = false;
                 self.away(H::idle);
+                faults::point("serve.idle");
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park(None);

@@ -92,6 +92,10 @@ pub(crate) fn start_with_fate(
     start_deadlines(way).iter().find_map(attempt).unwrap()
 }
 
+/// The variables that `src/faults.rs` reads.
+const FAULTS: &str = "NEARCALL_FAULTS";
+const TOLD: &str = "NEARCALL_FAULTS_TOLD";
+
 /// The last words of the processes with faults, in a file.
 pub(crate) struct Told {
     path: PathBuf,
@@ -111,10 +115,20 @@ impl Told {
         Self { path: Path::new(env!("CARGO_TARGET_TMPDIR")).join(name) }
     }
 
+    /// What is told in the file that [`Told::arm_host`] has named to this process.
+    pub(crate) fn of_parent() -> Self {
+        Self { path: std::env::var_os(TOLD).unwrap().into() }
+    }
+
+    /// As [`Told::arm`], for all engines of a host that is started.
+    pub(crate) fn arm_host(&self, host: &mut process::Command, faults: &str) {
+        host.env(FAULTS, faults).env(TOLD, &self.path);
+    }
+
     pub(crate) fn arm(&self, builder: Builder, faults: &str) -> Builder {
         builder
-            .env("NEARCALL_FAULTS", faults)
-            .env("NEARCALL_FAULTS_TOLD", &self.path)
+            .env(FAULTS, faults)
+            .env(TOLD, &self.path)
             // A panic that looks up its names takes 100 ms.
             .env("RUST_BACKTRACE", "0")
     }

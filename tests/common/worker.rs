@@ -42,6 +42,7 @@ impl Runtime for Rust {
     type Model = Model;
 
     fn import(&mut self, setup: &Setup) -> Result<ThreadReport, PythonError> {
+        fault_point("model.importing");
         self.model.clone_from(&setup.model.callable);
         self.signature = setup.signature.clone();
         let mut report = ThreadReport { threads: 1, suspect: None };
