@@ -239,6 +239,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                 }
                 self.busy = false;
                 self.away(H::idle);
+                faults::point("serve.idle");
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park(None);
