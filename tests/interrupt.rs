@@ -109,6 +109,24 @@ fn a_call_that_is_cancelled_is_interrupted_and_its_worker_lives() {
 }
 
 #[test]
+fn an_interrupt_that_comes_right_before_a_system_call_ends_that_too() {
+    leak_free(|bench| {
+        let signature = Signature::new().bool("wait");
+        let builder = bench.builder("waits_when_struck").signature(signature).workers(1);
+        let engine = builder.interrupt(PATIENCE).start().unwrap();
+        let before = engine.worker_pids();
+        for _ in 0..10 {
+            let key = engine.submit(&Task::new().bool(true)).unwrap().into_key();
+            until_running(&engine, key);
+            assert!(engine.cancel(key));
+            engine.call(&Task::new().bool(false), PATIENCE).unwrap();
+            assert_eq!(engine.worker_pids(), before);
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}
+
+#[test]
 fn a_call_that_does_not_heed_the_interrupt_is_killed_after_its_grace() {
     leak_free(|bench| {
         let builder = bench.builder("work").signature(Signature::new().int("ms")).workers(1);

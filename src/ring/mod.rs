@@ -6,7 +6,8 @@
 
 mod consumer;
 mod lock;
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod models;
 mod park;
 mod producer;

@@ -156,6 +156,15 @@ impl Handler for Model {
                 let strikes = STRIKES.load(Ordering::Relaxed);
                 Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(strikes)])
             }
+            // Is interrupted, and waits only then, for a system call that is interrupted.
+            ("waits_when_struck", Some(Value::Bool(true))) => {
+                while !INTERRUPTED.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                // SAFETY: no preconditions.
+                unsafe { libc::pause() };
+                return answer.python_error(PythonError::new("KeyboardInterrupt", ""));
+            }
             // As `sleep`; then also how many tasks this worker has had.
             ("work", Some(Value::Int(ms))) => {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
@@ -232,7 +241,7 @@ impl Handler for Model {
     }
 
     fn interrupter(&mut self) -> Option<fn()> {
-        (self.name == "interruptible").then_some(strike as fn())
+        matches!(&*self.name, "interruptible" | "waits_when_struck").then_some(strike as fn())
     }
 
     fn forget_interrupt(&mut self) {

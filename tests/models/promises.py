@@ -136,36 +136,47 @@ _lock = threading.Lock()
 _lock.acquire()
 
 
-async def _sleep():
+def _make(file):
+    with open(file, "w"):
+        pass
+
+
+async def _sleep(there):
+    _make(there)
     await asyncio.sleep(1000)
 
 
-def endless(how):
-    """Runs until it is interrupted; or not even then."""
+def endless(how, there):
+    """Runs until it is interrupted; or not even then. Makes a file when it has come to that."""
     if how == "loop":
+        _make(there)
         while True:
             pass
     if how == "sleep":
+        _make(there)
         time.sleep(1000)
     if how == "lock":
+        _make(there)
         _lock.acquire()
     if how == "asyncio":
-        asyncio.run(_sleep())
+        asyncio.run(_sleep(there))
     if how == "beside a thread":
         threading.Thread(target=_compute, daemon=True).start()
+        _make(there)
         while True:
             pass
     if how == "cleaning up":
         try:
+            _make(there)
             time.sleep(1000)
         finally:
             _cleaned.append(how)
     if how == "stubborn":
-        while True:
-            try:
-                time.sleep(1000)
-            except KeyboardInterrupt:
-                pass
+        try:
+            _make(there)
+            time.sleep(1000)
+        except KeyboardInterrupt:
+            time.sleep(1000)
     if how.startswith("short"):
         # Ends at about the time at which it is interrupted.
         end = time.monotonic() + 0.001
@@ -193,8 +204,9 @@ class Minded:
         self.heard += 1
         raise TimeoutError("my own")
 
-    def __call__(self, how):
-        if how == "wait":
+    def __call__(self, how, there):
+        if how == "sleep":
+            _make(there)
             time.sleep(1000)
         return self.heard
 

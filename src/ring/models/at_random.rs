@@ -119,7 +119,6 @@ impl Engine {
     /// were condemned are over.
     fn bury(&self, place: u16) {
         ring::clear_worker(&self.world.workers[usize::from(place)]);
-        fence(Ordering::SeqCst);
         let supervisor = self.supervisor.lock().unwrap();
         for index in 0..SLOTS {
             let slot = &self.world.slots[usize::from(index)];
@@ -139,6 +138,7 @@ impl Engine {
             slot.waiter.wake();
         }
         drop(supervisor);
+        fence(Ordering::SeqCst);
         for words in &self.world.workers {
             ring::rouse(words, |word| self.world.wake(word));
         }

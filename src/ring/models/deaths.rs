@@ -198,8 +198,9 @@ fn a_swallowed_wake(
                 if world.ended(task).is_none() {
                     // It can only be the death.
                     ring::clear_worker(&world.workers[usize::from(MORTAL)]);
-                    fence(Ordering::SeqCst); // after a death
                     bury(&world, &mut producer, Verdict::TriedAgain, &[task]);
+                    // Behind the words of the dead worker, and behind the entry of its task.
+                    fence(Ordering::SeqCst); // after a death
                     if !is_left_out("all are woken") {
                         for words in &world.workers {
                             ring::rouse(words, |word| world.wake(word));
