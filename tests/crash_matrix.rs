@@ -37,8 +37,8 @@ const SLOTS: usize = 8;
 enum Has {
     /// No task, or one whose answer is published. Stopped, it is replaced.
     Nothing,
-    /// No task, but the lock. Stopped, it is replaced, and so are those that wait for the lock: nobody
-    /// knows who has it. What one of them has claimed at that very moment ends with it.
+    /// No task, but the lock. Stopped, it is replaced, and so may be those that wait for the lock. What
+    /// one of them has claimed at that very moment ends with it.
     Lock,
     /// A task, and the lock. Stopped, it is killed: the others need the lock.
     TaskAndLock,

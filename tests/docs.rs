@@ -143,7 +143,8 @@ fn every_test_and_point_that_the_architecture_names_exists() {
     let code: String =
         ["src/ring/consumer.rs", "src/peer/serve.rs", "src/peer/server.rs"].map(read).concat();
     let mut points = between(&code, "faults::point(\"");
-    for point in &points {
+    for (index, point) in points.iter().enumerate() {
+        assert!(!points[..index].contains(point), "the point {point} is in two places");
         assert!(quoted.contains(point), "docs/architecture.md does not name the point {point}");
     }
     // The crash matrix has those, and the model's: it would wait in vain at one that nobody comes to.

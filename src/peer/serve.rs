@@ -240,7 +240,6 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.busy = false;
                 faults::point("serve.idle");
                 self.away(H::idle);
-                faults::point("serve.idle");
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park(None);
