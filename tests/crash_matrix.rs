@@ -186,10 +186,6 @@ fn meet_fate(bench: &Bench, watch: &Watch, case: &Case, has: Has) -> Duration {
         _ => until_whole_without(&engine, fate.pid),
     }
     died.extend(deaths(&engine, &kept));
-    if stops && has == Has::Lock {
-        // The others may have a task each, and die of one signal only.
-        died.retain(|(pid, exit)| *pid == fate.pid || *exit != Exit::Signal(9));
-    }
     let expected = case.way.exit().filter(|_| matches!(has, Has::Task | Has::TaskAndLock));
     assert_eq!(died, expected.map(|exit| (fate.pid, exit)).as_slice());
     serves(&engine, &mut numbers);

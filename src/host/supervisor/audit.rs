@@ -197,6 +197,8 @@ impl Supervisor {
                 worker.stopped_ticks = 0;
                 tracing::error!(index, "an idle worker is stopped: replacing it");
                 worker.kill("it was stopped while it had no task");
+                // It may be the one that all wait for: they get the time to go on.
+                self.audit.ticks_without_progress = 0;
             }
         }
     }
