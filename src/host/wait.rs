@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
-use super::core::Core;
+use super::core::{Core, wake_waiters};
 use crate::error::WaitError;
 use crate::key::Key;
 use crate::ring::{self, Awake, NAP};
@@ -205,7 +205,11 @@ impl Core {
         // SeqCst: pairs with the fences in `peer::serve` and `wake_waiters`. Either whoever ends
         // the task sees that somebody sleeps, or we see that it is over.
         fence(Ordering::SeqCst);
-        if !self.is_over(key) {
+        if self.is_over(key) {
+            // Another thread that waits for the same key may sleep on what was written above, after the
+            // wake that was meant for it.
+            wake_waiters(slot);
+        } else {
             futex::wait(&slot.words.waiter, PARKED, Some(timeout));
         }
     }

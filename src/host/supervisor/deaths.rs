@@ -8,6 +8,7 @@ use super::staff::UNNEEDED;
 use super::versions::Stage;
 use super::{Ending, Supervisor};
 use crate::error::{Death, DeathReport, StartError, TaskError};
+use crate::host::core::wake_waiters;
 use crate::key::Key;
 use crate::ring;
 use crate::shm::{BROKEN, Owner, State};
@@ -121,7 +122,7 @@ impl Supervisor {
             {
                 // DONE, but perhaps nobody was told; it may have died between the mark and the wake.
                 if core.book.live_at(slot_index).is_some() {
-                    futex::wake_all(&slot.words.waiter);
+                    wake_waiters(slot);
                 }
             }
         }
