@@ -200,10 +200,11 @@ impl Engine {
         deadline: impl Into<Deadline>,
     ) -> Result<Answer, CallError> {
         let ticket = self.submit(task)?;
-        match self.wait(&ticket, deadline) {
-            Err(WaitError::TimedOut) => Ok(self.end_late(&ticket)?),
-            result => Ok(result?),
+        let result = self.wait(&ticket, deadline);
+        if matches!(result, Err(WaitError::TimedOut)) {
+            return Ok(self.end_late(&ticket)?);
         }
+        Ok(result?)
     }
 
     #[cold]

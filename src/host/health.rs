@@ -48,7 +48,7 @@ pub struct WorkerHealth {
     pub state: WorkerState,
     /// The task it runs, and for how long at least, in steps of 0.1 s.
     pub running: Option<(Key, Duration)>,
-    /// Tasks that it has taken.
+    /// Tasks that it has done.
     pub tasks: u64,
 }
 

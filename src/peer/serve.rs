@@ -48,7 +48,7 @@ pub(crate) struct Worker<'a, H> {
     words: &'a WorkerWords,
     lock: WorkersLock,
     patience: Patience,
-    /// Tasks taken.
+    /// Tasks done.
     tasks: u64,
     /// Whether there was a task since the handler was last told that there is none.
     busy: bool,
@@ -139,10 +139,8 @@ impl<'a, H: Handler> Worker<'a, H> {
     fn serve(&mut self, Claimed { key, len }: Claimed) -> Result<(), End> {
         // `claim` took the index from here, so there is such a slot.
         let slot = self.region.slot(key.index()).ok_or(End::Broken)?;
-        self.tasks += 1;
         // Relaxed, here and below: for those who watch.
         self.words.running.store(key.get(), Ordering::Relaxed);
-        self.words.tasks.store(self.tasks, Ordering::Relaxed);
         faults::point("serve.claimed");
         let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
         faults::point("serve.copied");
@@ -174,6 +172,8 @@ impl<'a, H: Handler> Worker<'a, H> {
             futex::wake_all(&slot.words.waiter);
         }
         self.words.running.store(0, Ordering::Relaxed);
+        self.tasks += 1;
+        self.words.tasks.store(self.tasks, Ordering::Relaxed);
         self.away(H::tidy);
         faults::point("serve.tidied");
         self.busy = true;

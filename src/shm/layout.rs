@@ -103,7 +103,7 @@ pub(crate) struct WorkerWords {
     /// The key of the task that the worker runs, or 0. For those who watch it: whose the task is,
     /// its slot says.
     pub(crate) running: AtomicU64,
-    /// Tasks that the worker has taken, this one included.
+    /// Tasks that the worker has done.
     pub(crate) tasks: AtomicU64,
     _zero2: [AtomicU64; unmodelled(5)],
 }
