@@ -8,7 +8,6 @@ use super::staff::UNNEEDED;
 use super::versions::Stage;
 use super::{Ending, Supervisor};
 use crate::error::{Death, DeathReport, StartError, TaskError};
-use crate::host::core::wake_waiters;
 use crate::key::Key;
 use crate::ring;
 use crate::shm::{BROKEN, Owner, State};
@@ -122,7 +121,10 @@ impl Supervisor {
             {
                 // DONE, but perhaps nobody was told; it may have died between the mark and the wake.
                 if core.book.live_at(slot_index).is_some() {
-                    wake_waiters(slot);
+                    // Whatever the word says: it may have died between taking it back and the wake.
+                    // Relaxed: who sleeps looks at `done` before.
+                    slot.words.waiter.store(0, Ordering::Relaxed);
+                    futex::wake_all(&slot.words.waiter);
                 }
             }
         }
