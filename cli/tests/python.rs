@@ -319,7 +319,8 @@ fn ctrl_c_ends_it_in_order_and_leaves_no_process() {
     );
     desk.write("tasks.jsonl", &("{\"x\": 0.0}\n".repeat(5) + &"{\"x\": 30.0}\n".repeat(50)));
     let mut command = desk.command("run");
-    command.args(["slow:slow", "--tasks", "tasks.jsonl", "--workers", "2"]);
+    // One thread, so that the quick ones are submitted first.
+    command.args(["slow:slow", "--tasks", "tasks.jsonl", "--workers", "2", "--threads", "1"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
     let pids: Vec<_> = (0..5)
