@@ -491,7 +491,7 @@ impl Core {
         for key in self.deadlines.due(now, |key| self.book.accepted_at(key.index()) == Some(key)) {
             let is_new = self.end_early(key, TaskError::DeadlinePassed);
             // Nobody wants it any more, and a worker still has it.
-            if !is_new && self.has_ended_early(key) && self.is_held(key) {
+            if !is_new && self.book.has_ended_early(key) && self.is_held(key) {
                 self.mailbox.ask(Request::Condemn(key));
             }
         }
@@ -530,11 +530,6 @@ impl Core {
         }
         self.reclaim();
         ended
-    }
-
-    /// Whether the host has ended this task, and its slot was not free since.
-    pub(crate) fn has_ended_early(&self, key: Key) -> bool {
-        self.book.has_ended_early(key)
     }
 
     /// Whether tasks are taken.

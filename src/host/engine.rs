@@ -204,6 +204,8 @@ impl Engine {
         if matches!(result, Err(WaitError::TimedOut)) {
             return Ok(self.end_late(&ticket)?);
         }
+        // Nothing is left to abandon: the task's outcome was taken, and its key is used up.
+        ticket.into_key();
         Ok(result?)
     }
 

@@ -150,7 +150,6 @@ struct Supervisor {
     incoming: Option<Reloading>,
     outgoing: Vec<Outgoing>,
     versions_made: u32,
-    reloads: u64,
     /// Fork servers in a row that have ended, or could not be started, before a worker served.
     server_failures: u32,
     /// Short lives of fork servers in a row, and when the next may be tried.
@@ -193,7 +192,6 @@ impl Supervisor {
             incoming: None,
             outgoing: Vec::new(),
             versions_made: 0,
-            reloads: 0,
             server_failures: 0,
             server_short_lives: 0,
             server_not_before: now,

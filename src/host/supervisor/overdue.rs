@@ -60,21 +60,14 @@ impl Supervisor {
     /// Condemns the tasks whose time is up and kills their workers; forgets those that no worker has
     /// any more.
     pub(super) fn condemn_overdue(&mut self, now: Instant) {
-        if self.overdue.is_empty() {
-            return;
-        }
-        let overdue = std::mem::take(&mut self.overdue);
-        let (due, later): (Vec<_>, Vec<_>) =
-            overdue.into_iter().partition(|task| now >= task.kill_at.max(self.no_judging_before));
-        self.overdue = later;
-        for Overdue { key, kill_at } in due {
-            if self.core.is_held(key) && self.core.has_ended_early(key) {
-                self.condemn(key, kill_at, now);
-                self.overdue.push(Overdue { key, kill_at });
-            }
-        }
         let core = &self.core;
-        self.overdue.retain(|task| core.is_held(task.key) && core.has_ended_early(task.key));
+        self.overdue.retain(|task| core.is_held(task.key) && core.book.has_ended_early(task.key));
+        let is_due = |task: &&Overdue| now >= task.kill_at.max(self.no_judging_before);
+        let due: Vec<_> =
+            self.overdue.iter().filter(is_due).map(|task| (task.key, task.kill_at)).collect();
+        for (key, kill_at) in due {
+            self.condemn(key, kill_at, now);
+        }
     }
 
     fn condemn(&mut self, key: Key, kill_at: Instant, now: Instant) {

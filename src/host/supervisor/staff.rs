@@ -82,11 +82,10 @@ impl Supervisor {
             Some(_) => {}
             // Those who serve come first.
             None if now >= self.spare.not_before
-                && self.seats.iter().all(|seat| seat.heir.is_none())
+                && self.is_whole()
                 && self.seats.iter().all(|seat| {
-                    seat.holder.is_some_and(|holder| {
-                        self.life_at(holder) == Some(Life::Serving) && !self.is_outdated(holder)
-                    })
+                    seat.heir.is_none()
+                        && seat.holder.is_some_and(|holder| !self.is_outdated(holder))
                 }) =>
             {
                 self.spare.holder = self.request_worker(now);
@@ -99,7 +98,7 @@ impl Supervisor {
         self.places.get(place)?.life()
     }
 
-    fn worker_at(&self, place: usize) -> Option<&Worker> {
+    pub(super) fn worker_at(&self, place: usize) -> Option<&Worker> {
         self.places.get(place)?.worker.as_ref()
     }
 

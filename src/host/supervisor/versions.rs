@@ -4,7 +4,7 @@
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use super::places::{Life, SHORT_LIFE, back_off};
+use super::places::{SHORT_LIFE, back_off};
 use super::staff::UNNEEDED;
 use super::{Ending, KILL_PATIENCE, Supervisor};
 use crate::error::{ReloadError, StartError};
@@ -228,36 +228,29 @@ impl Supervisor {
     }
 
     fn tend_reload(&mut self, now: Instant) {
-        let Some(incoming) = &mut self.incoming else { return };
+        let Some(incoming) = &self.incoming else { return };
         let number = incoming.version.number;
         if now >= incoming.deadline {
-            let replaced = self.seats.iter().filter(|seat| {
-                let holder = seat.holder.and_then(|holder| self.places.get(holder));
-                holder.and_then(|place| place.worker.as_ref()).is_some_and(|w| w.version == number)
-            });
-            let (replaced, workers) = (replaced.count(), self.seats.len());
+            let holders = self.seats.iter().filter_map(|seat| self.worker_at(seat.holder?));
+            let replaced = holders.filter(|worker| worker.version == number).count();
+            let workers = self.seats.len();
             if replaced == 0 {
                 return self.fail_reload(ReloadError::TimedOut { replaced, workers });
             }
             // Too late to go back: it goes on without anybody waiting.
-            answer(incoming.reply.take(), Err(ReloadError::TimedOut { replaced, workers }));
+            let reply = self.incoming.as_mut().and_then(|incoming| incoming.reply.take());
+            answer(reply, Err(ReloadError::TimedOut { replaced, workers }));
         }
-        let all_new = self.seats.iter().all(|seat| {
-            let holder = seat.holder.and_then(|holder| self.places.get(holder));
-            let worker = holder.and_then(|place| place.worker.as_ref());
-            worker.is_some_and(|w| w.version == number && w.life == Life::Serving)
-        });
         let none_old = self
             .places
             .iter()
             .all(|place| place.worker.as_ref().is_none_or(|worker| worker.version == number));
-        if all_new
+        if self.is_whole()
             && none_old
             && let Some(incoming) = self.incoming.take()
         {
             let took = now.duration_since(incoming.begun);
             tracing::info!(?took, "reloaded");
-            self.reloads += 1;
             let old = self.current.replace(incoming.version);
             self.outgoing.extend(old.map(|version| Outgoing { version, end_by: None }));
             self.server_failures = 0;
