@@ -8,24 +8,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
-use common::{PATIENCE, leak_free, signal, wait_until};
-use nearcall::error::{CallError, DeathReport, RetrieveError, TaskError, WaitError};
+use common::{PATIENCE, death, leak_free, signal, wait_until};
 use nearcall::{Builder, Engine, Exit, Signature, StartMethod, Task};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::{dup, dup2_stderr, pipe2};
-
-/// How the worker died that ran this task.
-fn death(engine: &Engine, task: &Task<'_>) -> (Exit, DeathReport) {
-    match engine.call(task, PATIENCE) {
-        Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
-            exit,
-            report,
-            ..
-        })))) => (exit, *report),
-        other => panic!("no death: {other:?}"),
-    }
-}
 
 fn saying(bench: &common::Bench) -> Builder {
     let signature = Signature::new().str("words").int("how");

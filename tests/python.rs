@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Bench, PATIENCE, leak_free, signal, wait_until};
-use nearcall::error::{CallError, DeathReport, RetrieveError, StartError, TaskError, WaitError};
+use common::{Bench, PATIENCE, death, leak_free, signal, wait_until};
+use nearcall::error::{CallError, RetrieveError, StartError, TaskError, WaitError};
 use nearcall::{
     Builder, Engine, Exit, PythonError, Refusal, Signature, Task, Value, ValueRef, WorkerHealth,
     WorkerState,
@@ -62,18 +62,6 @@ fn each(test: impl Fn(&Bench, &Python)) {
 
 fn one_str() -> Signature {
     Signature::new().str("how")
-}
-
-/// How the worker died that ran this task.
-fn death(engine: &Engine, task: &Task<'_>) -> (Exit, DeathReport) {
-    match engine.call(task, PATIENCE) {
-        Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
-            exit,
-            report,
-            ..
-        })))) => (exit, *report),
-        other => panic!("no death: {other:?}"),
-    }
 }
 
 fn python_error(error: CallError) -> PythonError {

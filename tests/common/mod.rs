@@ -15,7 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nearcall::{Builder, Engine};
+use nearcall::error::{CallError, DeathReport, RetrieveError, TaskError, WaitError};
+use nearcall::{Builder, Engine, Exit, Task};
 
 /// Long enough for anything that ends at all on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -174,4 +175,16 @@ pub(crate) fn wait_until<T>(what: &str, mut condition: impl FnMut() -> Result<T,
 pub(crate) fn signal(pid: u32, signal: nix::sys::signal::Signal) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// How the worker died that ran this task.
+pub(crate) fn death(engine: &Engine, task: &Task<'_>) -> (Exit, DeathReport) {
+    match engine.call(task, PATIENCE) {
+        Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Died {
+            exit,
+            report,
+            ..
+        })))) => (exit, *report),
+        other => panic!("no death: {other:?}"),
+    }
 }
