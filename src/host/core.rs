@@ -346,7 +346,19 @@ impl Core {
         };
         // Acquire: pairs with the Release in `ring::publish` and `ring::settle`: length and bytes
         // of the outcome are complete, and the verdict is in the book.
-        match slot.words.done.load(Ordering::Acquire) {
+        Self::published(slot.words.done.load(Ordering::Acquire), generation)
+    }
+
+    /// Whether this `done` word, read from the slot of `key`, is one from before its outcome.
+    #[inline]
+    pub(crate) fn is_older(&self, done: u64, key: Key) -> bool {
+        key.generation().is_some_and(|it| Self::published(done, it) == Published::NotYet)
+    }
+
+    /// What a `done` word says of the outcome of the task with this generation.
+    #[inline]
+    fn published(word: u64, generation: Generation) -> Published {
+        match word {
             0 => Published::NotYet,
             word => match State::unpack(word) {
                 Some(State { phase: Phase::Done, owner, generation: found }) => {

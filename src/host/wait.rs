@@ -112,18 +112,16 @@ impl Core {
         let mut answer = Answer::new();
         // Relaxed, here and below: `retrieve_into` looks again.
         let done = self.slot(key).map(|slot| (slot, slot.words.done.load(Ordering::Relaxed)));
-        if self.retrieve_into(key, &mut answer)? {
-            return Ok(answer);
-        }
-        // Whoever spins for a moment is not counted as one of a crowd, and need not look whether
-        // there is one: in a crowd too, most calls are answered within that moment, and a yield
-        // costs more.
-        if let Some((slot, before)) = done
-            && !all_slept
-            && !self.patience.spin.is_zero()
-            && ring::glance(|| slot.words.done.load(Ordering::Relaxed) != before)
-            && self.retrieve_into(key, &mut answer)?
-        {
+        let is_over = done.is_none_or(|(slot, before)| {
+            !self.is_older(before, key)
+                // Whoever spins for a moment is not counted as one of a crowd, and need not look whether
+                // there is one: in a crowd too, most calls are answered within that moment, and a
+                // yield costs more.
+                || (!all_slept
+                    && !self.patience.spin.is_zero()
+                    && ring::glance(|| slot.words.done.load(Ordering::Relaxed) != before))
+        });
+        if is_over && self.retrieve_into(key, &mut answer)? {
             return Ok(answer);
         }
         self.wait_longer(key, deadline, answer, all_slept)
