@@ -8,7 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::key::Key;
-use crate::wire::{Exit, Kind, Len, PythonError, Refusal};
+use crate::wire::{DType, Exit, Kind, Len, PythonError, Refusal};
 
 /// A signature that cannot be one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -302,6 +302,58 @@ pub enum TaskMismatch {
         /// The length given.
         found: usize,
     },
+    /// A value with more containers inside each other than there may be.
+    #[error("argument {name:?} has more than {limit} containers inside each other")]
+    Deep {
+        /// The parameter.
+        name: String,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+/// A tensor that cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TensorError {
+    /// More dimensions than there can be.
+    #[error("a tensor of {found} dimensions: there can be {limit}")]
+    Rank {
+        /// Dimensions of the shape given.
+        found: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+    /// A shape that no memory holds.
+    #[error("no memory holds a tensor of {dtype} with the shape {shape:?}")]
+    Overflow {
+        /// The type of the elements.
+        dtype: DType,
+        /// The shape given.
+        shape: Vec<usize>,
+    },
+    /// More or fewer elements than the shape has.
+    #[error("a tensor of {dtype} with the shape {shape:?} has {needed} bytes, not {found}")]
+    Size {
+        /// The type of the elements.
+        dtype: DType,
+        /// The shape given.
+        shape: Vec<usize>,
+        /// Bytes that such a tensor has.
+        needed: u64,
+        /// Bytes that were given.
+        found: usize,
+    },
+}
+
+/// A tensor has elements of another type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the tensor's elements are {found}, not {asked}")]
+pub struct ElementsError {
+    /// The type asked for.
+    pub asked: DType,
+    /// The type they have.
+    pub found: DType,
 }
 
 /// A task that was not accepted. Nothing has happened to it, and nothing will.

@@ -95,8 +95,8 @@ pub use host::{
     WaitPolicy, WorkerHealth, WorkerState,
 };
 pub use wire::{
-    Arg, Args, Exit, Kind, Len, Map, Parameter, PythonError, Refusal, Scalar, Seq, Signature,
-    StartMethod, Task, Value, ValueRef,
+    Arg, Args, DType, Element, Exit, Kind, Len, MAX_DEPTH, MAX_RANK, Map, Parameter, PythonError,
+    Refusal, Scalar, Seq, Signature, StartMethod, Task, Tensor, TensorRef, Value, ValueRef,
 };
 
 /// The examples of the page, which `cargo test` compiles.

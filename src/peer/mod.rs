@@ -17,9 +17,9 @@ pub use crate::error::{MalformedTask, PeerError};
 #[doc(hidden)]
 pub use crate::shm::layout_tables;
 pub use crate::wire::{
-    AnswerBuf, Kind, Len, Limits, MAX_DEPTH, Malformed, ModelSpec, Outcome, Parameter, Patience,
-    PythonError, Refusal, Scalar, Setup, Signature, StartMethod, Task, TaskReader, ThreadReport,
-    Value, ValueRef,
+    AnswerBuf, DType, Kind, Len, Limits, MAX_DEPTH, MAX_RANK, Malformed, ModelSpec, Outcome,
+    Parameter, Patience, PythonError, Refusal, Scalar, Setup, Signature, StartMethod, Task,
+    TaskReader, Tensor, TensorRef, ThreadReport, Value, ValueRef,
 };
 pub(crate) use serve::Worker;
 pub(crate) use server::Version;

@@ -2,7 +2,7 @@
 
 use super::codec::{Malformed, Reader};
 use super::signature::{Kind, Scalar, Signature};
-use super::value::Value;
+use super::value::{Value, ValueRef};
 use crate::error::MalformedTask;
 
 /// Takes a task's arguments off the front of its bytes, in the order of the signature.
@@ -72,6 +72,14 @@ impl<'a> TaskReader<'a> {
         self.0.take_len().map_err(MalformedTask::from)
     }
 
+    /// The next value of any type, checked in whole.
+    ///
+    /// # Errors
+    /// See [`TaskReader::bool`].
+    pub fn value(&mut self) -> Result<ValueRef<'a>, MalformedTask> {
+        ValueRef::read(&mut self.0, 0).map_err(MalformedTask::from)
+    }
+
     /// Whether all bytes were taken.
     ///
     /// # Errors
@@ -108,6 +116,7 @@ impl<'a> Args<'a> {
                     let items: Result<_, _> = (0..len).map(|_| one(&mut reader, scalar)).collect();
                     Value::List(items?)
                 }
+                Kind::Any => reader.value()?.to_owned(),
             });
         }
         reader.finish()?;

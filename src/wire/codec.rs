@@ -160,6 +160,12 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn take_bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.take_len()?;
+        self.take_raw(len)
+    }
+
+    /// So many bytes.
+    #[inline]
+    pub(crate) fn take_raw(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
         let (bytes, rest) = self.bytes.split_at_checked(len).ok_or(Malformed)?;
         self.bytes = rest;
         Ok(bytes)
@@ -247,24 +253,26 @@ impl Writer for RawWriter {
     }
 }
 
+/// A [`Writer`] into a vector.
+#[cfg(test)]
+pub(crate) struct Into<'a>(pub(crate) &'a mut Vec<u8>);
+
+#[cfg(test)]
+impl Writer for Into<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A [`Writer`] into a vector.
-    struct Into(Vec<u8>);
-
-    impl Writer for Into {
-        fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-    }
-
-    fn written(write: impl FnOnce(&mut Into) -> Result<(), EncodeError>) -> Vec<u8> {
-        let mut into = Into(Vec::new());
-        write(&mut into).unwrap();
-        into.0
+    fn written(write: impl FnOnce(&mut Into<'_>) -> Result<(), EncodeError>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut Into(&mut bytes)).unwrap();
+        bytes
     }
 
     #[test]

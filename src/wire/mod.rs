@@ -10,6 +10,7 @@ mod control;
 mod outcome;
 mod signature;
 mod task;
+mod tensor;
 mod value;
 
 pub use args::{Args, TaskReader};
@@ -22,4 +23,5 @@ pub(crate) use control::{
 pub use outcome::{AnswerBuf, Outcome, PythonError, Refusal};
 pub use signature::{Kind, Len, Parameter, Scalar, Signature};
 pub use task::{Arg, Task};
+pub use tensor::{DType, Element, MAX_RANK, Tensor, TensorRef};
 pub use value::{MAX_DEPTH, Map, Seq, Value, ValueRef};

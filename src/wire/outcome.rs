@@ -8,6 +8,7 @@ use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 
 use super::codec::{EncodeTo, Malformed, Reader, put};
+use super::tensor::DType;
 use super::value::{self, Value, ValueRef};
 
 /// The first byte of an outcome.
@@ -239,6 +240,17 @@ impl AnswerBuf {
     #[inline]
     pub fn key(&mut self, key: &str) {
         let _ = value::write_key(self, key);
+    }
+
+    /// Starts a tensor of at most [`MAX_RANK`](super::MAX_RANK) dimensions. Its elements must follow
+    /// ([`elements`](Self::elements)), in C order, as many bytes as type and shape say.
+    pub fn tensor(&mut self, dtype: DType, shape: &[usize]) {
+        let _ = value::write_tensor(self, dtype, shape);
+    }
+
+    /// Writes elements of a tensor, as bytes in this machine's order.
+    pub fn elements(&mut self, bytes: &[u8]) {
+        let _ = self.write(bytes);
     }
 
     /// Replaces whatever was written by an exception, cut to fit.

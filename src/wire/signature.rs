@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 
 use super::codec::{bytes_len, signed_len, unsigned_len};
 use super::task::{Arg, Task};
+use super::value::{MAX_DEPTH, Value};
 use crate::error::{SignatureError, TaskMismatch};
 
 /// The most parameters a signature can have.
@@ -88,6 +89,8 @@ pub enum Kind {
     One(Scalar),
     /// A list of values of one type.
     List(Scalar, Len),
+    /// Any [`Value`](crate::Value).
+    Any,
 }
 
 impl fmt::Display for Kind {
@@ -95,6 +98,7 @@ impl fmt::Display for Kind {
         match self {
             Self::One(scalar) => write!(f, "{scalar}"),
             Self::List(scalar, _) => write!(f, "list of {scalar}"),
+            Self::Any => f.write_str("value"),
         }
     }
 }
@@ -185,6 +189,13 @@ impl Signature {
         self.parameter(name, Kind::List(Scalar::Str, len.into()))
     }
 
+    /// Adds one of any type: `None`, dicts, bytes, nested lists, tensors. What has a type of its own
+    /// above is quicker with it.
+    #[must_use]
+    pub fn value(self, name: impl Into<String>) -> Self {
+        self.parameter(name, Kind::Any)
+    }
+
     /// The parameters, in order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
@@ -260,6 +271,7 @@ impl Signature {
                     list_len(parameter, len, items.len())?
                         + items.iter().map(|item| bytes_len(item.len())).sum::<usize>()
                 }
+                (Kind::Any, Arg::Value(value)) => value_len(parameter, value)?,
                 (expected, found) => return Err(wrong_type(parameter, expected, found)),
             };
         }
@@ -283,6 +295,13 @@ fn list_len(parameter: &Parameter, len: Len, found: usize) -> Result<usize, Task
     } else {
         Err(wrong_length(parameter, len, found))
     }
+}
+
+fn value_len(parameter: &Parameter, value: &Value) -> Result<usize, TaskMismatch> {
+    if value.is_deeper_than(MAX_DEPTH) {
+        return Err(TaskMismatch::Deep { name: parameter.name.clone(), limit: MAX_DEPTH });
+    }
+    Ok(value.encoded_len())
 }
 
 #[cold]

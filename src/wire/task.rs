@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::codec::{EncodeTo, put, put_bytes, put_int, put_len};
 use super::signature::{Kind, Len, Scalar};
+use super::value::Value;
 
 /// Arguments that fit without an allocation.
 const INLINE_ARGS: usize = 8;
@@ -32,6 +33,8 @@ pub enum Arg<'a> {
     Strs(&'a [&'a str]),
     /// A list of `str`, given as strings.
     Strings(&'a [String]),
+    /// Any value.
+    Value(&'a Value),
 }
 
 impl Arg<'_> {
@@ -45,6 +48,7 @@ impl Arg<'_> {
             Self::Ints(_) => Kind::List(Scalar::Int, Len::ANY),
             Self::Floats(_) => Kind::List(Scalar::Float, Len::ANY),
             Self::Strs(_) | Self::Strings(_) => Kind::List(Scalar::Str, Len::ANY),
+            Self::Value(_) => Kind::Any,
         }
     }
 }
@@ -143,6 +147,14 @@ impl<'a> Task<'a> {
         self.arg(Arg::Strings(items))
     }
 
+    /// Adds a value of any type, for a parameter that was declared as one
+    /// ([`Signature::value`](crate::Signature::value)).
+    #[inline]
+    #[must_use]
+    pub fn value(self, value: &'a Value) -> Self {
+        self.arg(Arg::Value(value))
+    }
+
     /// The arguments so far.
     #[inline]
     pub fn args(&self) -> &[Arg<'a>] {
@@ -178,6 +190,7 @@ impl EncodeTo for Task<'_> {
                 }
                 Arg::Strs(items) => put_all(writer, items, |item| item.as_bytes())?,
                 Arg::Strings(items) => put_all(writer, items, |item| item.as_bytes())?,
+                Arg::Value(value) => value.encode_to(writer)?,
             }
         }
         Ok(())

@@ -1,11 +1,14 @@
-//! Values of an answer: owned ([`Value`]) and borrowed from the answer's bytes ([`ValueRef`]).
+//! Values of a task or an answer: owned ([`Value`]) and borrowed from its bytes ([`ValueRef`]).
 
 use std::fmt;
 
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 
-use super::codec::{EncodeTo, Malformed, Reader, put, put_bytes, put_int, put_len};
+use super::codec::{
+    EncodeTo, Malformed, Reader, bytes_len, put, put_bytes, put_int, put_len, signed_len, unsigned_len,
+};
+use super::tensor::{self, DType, Tensor, TensorRef};
 
 /// How deep containers may stand inside each other. A scalar has depth 0, `[1]` depth 1.
 pub const MAX_DEPTH: usize = 64;
@@ -22,6 +25,7 @@ mod tag {
     pub(super) const LIST: u8 = 7;
     pub(super) const TUPLE: u8 = 8;
     pub(super) const DICT: u8 = 9;
+    pub(super) const TENSOR: u8 = 10;
 }
 
 /// A Python value, owned.
@@ -45,6 +49,8 @@ pub enum Value {
     Tuple(Vec<Value>),
     /// A `dict` with string keys, in its order.
     Dict(Vec<(String, Value)>),
+    /// A numpy array; see [`Tensor`].
+    Tensor(Tensor),
 }
 
 impl Value {
@@ -56,6 +62,48 @@ impl Value {
             Self::Dict(items) => limit == 0 || items.iter().any(|(_, item)| inside(item)),
             _ => false,
         }
+    }
+
+    /// Bytes that its encoding has.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let items = |items: &[Value]| {
+            unsigned_len(items.len() as u64) + items.iter().map(Self::encoded_len).sum::<usize>()
+        };
+        1 + match self {
+            Self::None | Self::Bool(_) => 0,
+            Self::Int(value) => signed_len(*value),
+            Self::Float(_) => 8,
+            Self::Str(value) => bytes_len(value.len()),
+            Self::Bytes(value) => bytes_len(value.len()),
+            Self::List(values) | Self::Tuple(values) => items(values),
+            Self::Dict(pairs) => {
+                let pair = |(key, item): &(String, Self)| bytes_len(key.len()) + item.encoded_len();
+                unsigned_len(pairs.len() as u64) + pairs.iter().map(pair).sum::<usize>()
+            }
+            Self::Tensor(tensor) => tensor.encoded_len(),
+        }
+    }
+}
+
+macro_rules! from {
+    ($($type:ty => $variant:ident),* $(,)?) => {$(
+        impl From<$type> for Value {
+            fn from(value: $type) -> Self {
+                Self::$variant(value.into())
+            }
+        }
+    )*};
+}
+
+from! {
+    bool => Bool, i32 => Int, i64 => Int, u32 => Int, f32 => Float, f64 => Float, &str => Str,
+    String => Str, Vec<u8> => Bytes, Vec<Value> => List, Vec<(String, Value)> => Dict,
+    Tensor => Tensor,
+}
+
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::None, Into::into)
     }
 }
 
@@ -82,6 +130,10 @@ impl EncodeTo for Value {
                     write_key(writer, key)?;
                     item.encode_to(writer)
                 })
+            }
+            Self::Tensor(tensor) => {
+                put(writer, tag::TENSOR)?;
+                tensor.write(writer)
             }
         }
     }
@@ -148,7 +200,18 @@ pub(crate) fn write_key<W: Writer>(writer: &mut W, key: &str) -> Result<(), Enco
     put_bytes(writer, key.as_bytes())
 }
 
-/// A Python value whose text and bytes are borrowed from the answer.
+/// Starts a tensor: its elements must follow, as many bytes as type and shape say.
+#[inline]
+pub(crate) fn write_tensor<W: Writer>(
+    writer: &mut W,
+    dtype: DType,
+    shape: &[usize],
+) -> Result<(), EncodeError> {
+    put(writer, tag::TENSOR)?;
+    tensor::write_head(writer, dtype, shape)
+}
+
+/// A Python value whose text and bytes are borrowed from the answer, or the task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ValueRef<'a> {
     /// `None`.
@@ -169,6 +232,8 @@ pub enum ValueRef<'a> {
     Tuple(Seq<'a>),
     /// A `dict` with string keys.
     Dict(Map<'a>),
+    /// A numpy array.
+    Tensor(TensorRef<'a>),
 }
 
 impl<'a> ValueRef<'a> {
@@ -192,8 +257,9 @@ impl<'a> ValueRef<'a> {
         Ok(Self::Tuple(Seq { bytes: reader.rest(), len }))
     }
 
+    /// Takes a value, which stands in `depth` containers, off the front.
     #[inline]
-    fn read(reader: &mut Reader<'a>, depth: usize) -> Result<Self, Malformed> {
+    pub(crate) fn read(reader: &mut Reader<'a>, depth: usize) -> Result<Self, Malformed> {
         Ok(match reader.take_byte()? {
             tag::NONE => Self::None,
             tag::FALSE => Self::Bool(false),
@@ -205,6 +271,7 @@ impl<'a> ValueRef<'a> {
             tag::LIST => Self::List(Seq::read(reader, depth)?),
             tag::TUPLE => Self::Tuple(Seq::read(reader, depth)?),
             tag::DICT => Self::Dict(Map::read(reader, depth)?),
+            tag::TENSOR => Self::Tensor(TensorRef::read(reader)?),
             _ => return Err(Malformed),
         })
     }
@@ -221,6 +288,7 @@ impl<'a> ValueRef<'a> {
             Self::List(_) => "list",
             Self::Tuple(_) => "tuple",
             Self::Dict(_) => "dict",
+            Self::Tensor(_) => "ndarray",
         }
     }
 
@@ -238,6 +306,7 @@ impl<'a> ValueRef<'a> {
             Self::Dict(items) => Value::Dict(
                 items.iter().map(|(key, item)| (key.to_owned(), item.to_owned())).collect(),
             ),
+            Self::Tensor(tensor) => Value::Tensor(tensor.to_owned()),
         }
     }
 }
