@@ -57,6 +57,11 @@ fn walk(value: ValueRef<'_>) -> usize {
             assert_eq!(items.iter().count(), items.len());
             items.iter().map(|(_, item)| walk(item)).sum()
         }
+        ValueRef::Tensor(tensor) => {
+            let elements: usize = tensor.shape().iter().product();
+            assert_eq!(elements * tensor.dtype().size(), tensor.bytes().len());
+            tensor.shape().len()
+        }
         ValueRef::Str(text) => usize::from(text.chars().count() > text.len()),
         _ => 0,
     }
