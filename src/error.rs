@@ -369,13 +369,35 @@ pub enum SubmitError {
     /// The task does not fit the signature.
     #[error(transparent)]
     Mismatch(#[from] TaskMismatch),
-    /// The task is larger than a slot.
-    #[error("the task takes {needed} bytes, a slot has {room}: raise slot_bytes or send less")]
+    /// The task is larger than any can be.
+    #[error(
+        "the task takes {needed} bytes, there is room for {room}: raise payload_bytes or send less"
+    )]
     TooLarge {
         /// Bytes that the encoded task takes.
         needed: usize,
-        /// Bytes that a slot has.
+        /// Bytes that the largest can have.
         room: usize,
+    },
+    /// The task does not fit a slot, and there is no shared memory left for it.
+    #[error(
+        "the task takes {needed} bytes of shared memory, /dev/shm has {available} of {total} bytes free:          try again when other large tasks have ended, or give the container more (docker run --shm-size)"
+    )]
+    NoSharedMemory {
+        /// Bytes that the encoded task takes.
+        needed: usize,
+        /// Bytes that were free.
+        available: u64,
+        /// Bytes that /dev/shm has in all.
+        total: u64,
+    },
+    /// The system refused something.
+    #[error("could not {action}: {reason}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        reason: String,
     },
     /// The engine was shut down, or has given up.
     #[error("the engine takes no tasks: {reason}")]

@@ -228,7 +228,7 @@ fn a_task_that_does_not_fit_the_signature_is_named_and_touches_no_slot() {
 fn a_task_as_large_as_a_slot_fits_and_a_larger_one_is_told_both_sizes() {
     both(|bench, start| {
         let builder = bench.builder("echo").signature(Signature::new().str("text"));
-        let engine = start(builder.slot_bytes(1024));
+        let engine = start(builder.slot_bytes(1024).payload_bytes(0));
         assert_eq!(engine.slot_bytes(), 1024);
         // Two bytes of outcome and tuple, one tag, and three of length come back with the text.
         let fits = "x".repeat(1024 - 3 - 3 - 1);

@@ -33,7 +33,7 @@ fn limits(engine: &Engine, name: &str) -> (String, String) {
 }
 
 #[test]
-fn a_worker_has_no_descriptor_but_the_standard_ones() {
+fn a_worker_has_no_descriptor_but_the_standard_ones_and_the_segments() {
     for method in METHODS {
         leak_free(|bench| {
             // One that a careless host has open for its children too.
@@ -42,7 +42,12 @@ fn a_worker_has_no_descriptor_but_the_standard_ones() {
             let engine = bench.builder("table").start_method(method).workers(3).start().unwrap();
             for _ in 0..30 {
                 let answer = engine.call(&Task::new(), PATIENCE).unwrap();
-                assert_eq!(answer.str(0), Ok("0 1 2"));
+                let table = answer.str(0).unwrap().split(' ').collect::<Vec<_>>();
+                let [standard @ .., segment] = &*table else { panic!("{table:?}") };
+                assert_eq!(standard, ["0", "1", "2"]);
+                let pid = engine.worker_pids()[0];
+                let target = fs::read_link(format!("/proc/{pid}/fd/{segment}")).unwrap();
+                assert!(target.starts_with("/dev/shm"), "{target:?}");
             }
             // The fork server: its own two, three workers' pidfds and pipes, and what it passes
             // their words on to, if that could be opened again.

@@ -10,7 +10,8 @@ use super::patience::WaitPolicy;
 use super::supervisor;
 use crate::error::{ConfigError, StartError};
 use crate::shm::{
-    MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes,
+    MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS,
+    MIN_WORKERS, Sizes,
 };
 use crate::sys::cpus;
 use crate::wire::{
@@ -38,6 +39,7 @@ pub struct Builder {
     workers: Option<usize>,
     slots: usize,
     slot_bytes: usize,
+    payload_bytes: usize,
     wait_policy: WaitPolicy,
     collect_between_calls: bool,
     start_deadline: Duration,
@@ -75,6 +77,7 @@ impl Builder {
             workers: None,
             slots: 64,
             slot_bytes: 4096,
+            payload_bytes: 64 << 20,
             wait_policy: WaitPolicy::default(),
             collect_between_calls: true,
             start_deadline: Duration::from_secs(60),
@@ -171,10 +174,20 @@ impl Builder {
         self
     }
 
-    /// The largest encoded task or answer, in bytes: 256 to 16 MiB, rounded up to a multiple of
-    /// 64. The memory is reserved at start. Default: 4,096.
+    /// Room of a slot, in bytes: 256 to 16 MiB, rounded up to a multiple of 64. Encoded tasks and
+    /// answers up to this size pass through memory that is reserved at start, without a system call.
+    /// Default: 4,096.
     pub fn slot_bytes(mut self, bytes: usize) -> Self {
         self.slot_bytes = bytes;
+        self
+    }
+
+    /// The largest encoded task or answer, in bytes: up to 2 GiB, rounded up to a multiple of 4,096.
+    /// What is larger than [`slot_bytes`](Builder::slot_bytes) takes shared memory while it is
+    /// there, and gives it back when its answer was taken. If there is none left then, that is an
+    /// error of this task alone. 0 for none. Default: 64 MiB.
+    pub fn payload_bytes(mut self, bytes: usize) -> Self {
+        self.payload_bytes = bytes;
         self
     }
 
@@ -334,6 +347,8 @@ impl Builder {
             slot_bytes: within("slot_bytes", self.slot_bytes, MIN_SLOT_BYTES, MAX_SLOT_BYTES)?
                 .next_multiple_of(64),
             workers: within("workers", workers, MIN_WORKERS, MAX_WORKERS)?,
+            payload_bytes: within("payload_bytes", self.payload_bytes, 0, MAX_PAYLOAD_BYTES)?
+                .next_multiple_of(4096),
         };
         self.signature.validate()?;
         let (module, callable) = match self.model.split_once(':') {

@@ -9,17 +9,18 @@ use super::book::{Book, Look};
 use super::builder::Config;
 use super::deadlines::Deadlines;
 use super::engine::Reload;
+use super::large_slots::LargeSlots;
 use super::patience::WaitPolicy;
 use super::wait::Crowd;
 use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskError};
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
-use crate::shm::{Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State};
+use crate::shm::{Extent, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
 use crate::sys::{cpus, futex};
-use crate::wire::{EncodeTo, Outcome, Patience, Signature, Task};
+use crate::wire::{EncodeTo, IntoVec, Outcome, Patience, Signature, Task};
 
 /// What a thread of the host asks of the supervisor.
 #[derive(Debug)]
@@ -109,6 +110,28 @@ impl Gate {
     }
 }
 
+/// The host's own copy of a task.
+enum TaskCopy {
+    Here(Payload),
+    /// It stands in the large area, so many bytes, where nobody else writes.
+    InLargeArea(u32),
+}
+
+impl Default for TaskCopy {
+    fn default() -> Self {
+        Self::Here(Payload::new())
+    }
+}
+
+/// Why a large task could not be put down.
+fn no_room(needed: usize, error: &std::io::Error) -> SubmitError {
+    if memory::is_out_of_room(error) {
+        let (available, total) = memory::shared_memory_room();
+        return SubmitError::NoSharedMemory { needed, available, total };
+    }
+    SubmitError::System { action: "write a large task", reason: error.to_string() }
+}
+
 /// The engine's shared half. The segment goes when the last thread drops it.
 pub(crate) struct Core {
     pub(crate) segment: Segment,
@@ -119,7 +142,8 @@ pub(crate) struct Core {
     pub(crate) book: Book,
     pub(crate) deadlines: Deadlines,
     /// A copy of each slot's task, for when its worker dies; none if no task is done twice.
-    copies: Box<[Mutex<Payload>]>,
+    copies: Box<[Mutex<TaskCopy>]>,
+    large: LargeSlots,
     entrance: Mutex<Entrance>,
     witness: ForkWitness,
     pub(crate) crowd: Crowd,
@@ -157,6 +181,7 @@ impl Core {
             copies: (0..if config.retries > 0 { sizes.slots } else { 0 })
                 .map(|_| Mutex::default())
                 .collect(),
+            large: LargeSlots::new(sizes.slots),
             entrance: Mutex::new(Entrance { producer: Producer::default(), gate: Gate::Open }),
             witness: ForkWitness::new().map_err(system("map a page"))?,
             crowd: Crowd::new(u32::try_from(cpus).unwrap_or(u32::MAX), sizes.workers),
@@ -184,18 +209,20 @@ impl Core {
         }
         let needed = self.signature.check(task)?;
         let room = self.segment.region().layout().sizes.slot_bytes as usize;
-        if needed > room {
-            return Err(SubmitError::TooLarge { needed, room });
-        }
-        let key = match self.book.take_free() {
-            Some(key) => key,
-            None => self.take_reclaimed()?,
+        let key = if needed > room {
+            self.put_large(task, needed)?
+        } else {
+            let key = match self.book.take_free() {
+                Some(key) => key,
+                None => self.take_reclaimed()?,
+            };
+            if !self.fill(key, task, needed) {
+                // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
+                self.book.release(key);
+                return Err(SubmitError::TooLarge { needed, room });
+            }
+            key
         };
-        if !self.fill(key, task, needed) {
-            // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
-            self.book.release(key);
-            return Err(SubmitError::TooLarge { needed, room });
-        }
         self.push(key)?;
         let region = self.segment.region();
         let all_slept = ring::wake_one(region.workers(), futex::wake_one);
@@ -240,14 +267,48 @@ impl Core {
         let written = task.encode_to(&mut writer).is_ok();
         if let Some(copy) = self.copy_of(key) {
             // From the slot, which is this thread's alone.
-            return written && slot.copy_task(bytes, &mut copy.lock()).is_ok();
+            let mut payload = Payload::new();
+            let is_copied = slot.copy_task(bytes, &mut payload).is_ok();
+            *copy.lock() = TaskCopy::Here(payload);
+            return written && is_copied;
         }
         written
     }
 
+    /// Puts a task that does not fit a slot into the large area, and gives the slot that it is for.
+    #[cold]
+    fn put_large(&self, task: &Task<'_>, needed: usize) -> Result<Key, SubmitError> {
+        let large = self.segment.large();
+        let mut bytes = Vec::new();
+        if needed > large.room() || bytes.try_reserve_exact(needed).is_err() {
+            let slot_bytes = self.segment.region().layout().sizes.slot_bytes as usize;
+            return Err(SubmitError::TooLarge { needed, room: large.room().max(slot_bytes) });
+        }
+        // `check` has counted the bytes, and a vector grows: this cannot fail.
+        let _ = task.encode_to(&mut IntoVec(&mut bytes));
+        let key = match self.book.take_free() {
+            Some(key) => key,
+            None => self.take_reclaimed()?,
+        };
+        if let Err(error) = large.write(key.index(), Extent::Task, &bytes) {
+            self.book.release(key);
+            return Err(no_room(needed, &error));
+        }
+        self.large.begin(key.index());
+        if let Some(slot) = self.slot(key) {
+            slot.words.waiter.store(0, Ordering::Relaxed);
+            // Relaxed: as in `task_writer`.
+            slot.words.task_len.store(needed as u32, Ordering::Relaxed);
+        }
+        if let Some(copy) = self.copy_of(key) {
+            *copy.lock() = TaskCopy::InLargeArea(needed as u32);
+        }
+        Ok(key)
+    }
+
     /// The host's own copy of the task in this slot, where tasks may be done once more.
     #[inline]
-    fn copy_of(&self, key: Key) -> Option<&Mutex<Payload>> {
+    fn copy_of(&self, key: Key) -> Option<&Mutex<TaskCopy>> {
         self.copies.get(usize::from(key.index()))
     }
 
@@ -259,6 +320,7 @@ impl Core {
         if !matches!(entrance.gate, Gate::Open) || !entrance.producer.has_room(ring) {
             let refused = entrance.gate.check().err();
             drop(entrance);
+            self.clear_large(key);
             self.book.release(key);
             return Err(refused.unwrap_or_else(|| {
                 // Full in the ring: a slot was handed back before its entry was reached, or the head
@@ -285,11 +347,23 @@ impl Core {
         }
         // The dead worker's outcome stands where a large task does.
         let restored = self.copy_of(key).is_some_and(|copy| {
-            let copy = copy.lock();
-            // SAFETY: the task's worker is dead, and no other can claim it before `requeue` below.
-            let writer = unsafe { slot.task_writer(copy.len()) };
-            writer.is_some_and(|writer| writer.put(&copy).is_ok())
+            match &*copy.lock() {
+                TaskCopy::Here(bytes) => {
+                    // SAFETY: the task's worker is dead, and no other can claim it before `requeue`
+                    // below.
+                    let writer = unsafe { slot.task_writer(bytes.len()) };
+                    writer.is_some_and(|writer| writer.put(bytes).is_ok())
+                }
+                // Only the host writes there.
+                TaskCopy::InLargeArea(len) => {
+                    // Relaxed: as in `task_writer`.
+                    slot.words.task_len.store(*len, Ordering::Relaxed);
+                    true
+                }
+            }
         });
+        // What the dead one may have left of an answer.
+        self.segment.large().clear(key.index(), Extent::Answer);
         if !restored {
             return false;
         }
@@ -424,7 +498,7 @@ impl Core {
             Look::Gone => Err(RetrieveError::AlreadyRetrieved { key }),
             Look::Settled => Err(self
                 .book
-                .take_verdict(key, || self.is_held(key))
+                .take_verdict(key, || self.is_held_or_cleared(key))
                 .map_or(RetrieveError::AlreadyRetrieved { key }, RetrieveError::Task)),
             Look::Live => match self.outcome_of(key) {
                 // The book has no verdict, the segment says that there is one; or it says what
@@ -444,11 +518,15 @@ impl Core {
             // Another thread was faster, or the supervisor.
             return self.retrieve_otherwise(key);
         }
-        let copied = self.slot(key).map(|slot| slot.copy_answer(answer.payload()));
+        let mut copied =
+            self.slot(key).is_some_and(|slot| slot.copy_answer(answer.payload()).is_ok());
+        if !copied || self.large.is_used(key.index()) {
+            copied = self.take_large(key, copied, answer);
+        }
         self.book.release(key);
         let outcome = match copied {
-            Some(Ok(())) => Outcome::decode(answer.payload()).ok(),
-            _ => None,
+            true => Outcome::decode(answer.payload()).ok(),
+            false => None,
         };
         let error = match outcome {
             Some(Outcome::Value(_)) => return Ok(true),
@@ -461,6 +539,27 @@ impl Core {
         };
         answer.payload().clear();
         Err(RetrieveError::Task(error))
+    }
+
+    /// For a task or an answer that did not fit the slot: copies the answer out, if the slot has not
+    /// given it (`copied`), and gives the pages back. Whether the answer is there.
+    #[cold]
+    fn take_large(&self, key: Key, copied: bool, answer: &mut Answer) -> bool {
+        let large = self.segment.large();
+        let is_read = copied
+            || self.slot(key).is_some_and(|slot| {
+                // Relaxed: as in `copy_answer`.
+                let len = slot.words.answer_len.load(Ordering::Relaxed) as usize;
+                large.read(key.index(), Extent::Answer, len, answer.payload()).is_ok()
+            });
+        self.clear_large(key);
+        is_read
+    }
+
+    /// Gives back what the slot's task and answer have of the large area.
+    fn clear_large(&self, key: Key) {
+        self.large.end(key.index());
+        self.segment.large().clear_slot(key.index());
     }
 
     /// Ends a live task whose slot holds what it cannot hold, and has the culprit replaced. The slot
@@ -554,6 +653,15 @@ impl Core {
         !matches!(self.outcome_of(key), Published::By(_))
     }
 
+    /// As [`is_held`](Self::is_held). If not, its slot is about to be free: its pages go back first.
+    fn is_held_or_cleared(&self, key: Key) -> bool {
+        let is_held = self.is_held(key);
+        if !is_held {
+            self.clear_large(key);
+        }
+        is_held
+    }
+
     /// Nobody will retrieve `key` any more. Cancels the task if no worker has it yet.
     pub(crate) fn abandon(&self, key: Key) {
         if self.in_forked_child() {
@@ -567,14 +675,17 @@ impl Core {
             }
         } else if self.book.look(key) == Look::Settled {
             // Also when the supervisor was faster than the `abandon` above.
-            drop(self.book.take_verdict(key, || self.is_held(key)));
+            drop(self.book.take_verdict(key, || self.is_held_or_cleared(key)));
         }
     }
 
     /// Frees abandoned slots that no worker has any more.
     pub(crate) fn reclaim(&self) {
         self.book.reclaim(|key| match self.outcome_of(key) {
-            Published::By(_) => true,
+            Published::By(_) => {
+                self.clear_large(key);
+                true
+            }
             Published::NotYet => false,
             Published::Nonsense => {
                 if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
@@ -704,6 +815,89 @@ mod tests {
             let done = State::of_host(Phase::Done, later).pack();
             words.done.store(done, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn an_answer_longer_than_there_is_room_for_ends_one_task_and_not_the_engine() {
+        for len in [u32::MAX, 1 << 31, (64 << 20) + 1, 64 << 20, 4097] {
+            let open = Arc::new(AtomicU32::new(0));
+            let model = {
+                let open = open.clone();
+                move |_: &Args<'_>| {
+                    while open.load(Ordering::Relaxed) == 0 {
+                        std::thread::yield_now();
+                    }
+                    Ok(Value::Int(7))
+                }
+            };
+            let engine =
+                Engine::builder("test:seven").workers(1).slots(1).start_with(model).unwrap();
+            let ticket = engine.submit(&Task::new()).unwrap();
+            let slot = engine.core().slot(ticket.key()).unwrap();
+            open.store(1, Ordering::Relaxed);
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while slot.words.done.load(Ordering::Acquire) == 0 {
+                assert!(std::time::Instant::now() < deadline);
+            }
+            slot.words.answer_len.store(len, Ordering::Relaxed);
+            let error = engine.wait(ticket, PATIENCE).unwrap_err();
+            let corrupt = WaitError::Retrieve(RetrieveError::Task(TaskError::Corrupt {
+                detail: "its bytes are no outcome",
+            }));
+            assert_eq!(error, corrupt, "{len}");
+            assert_eq!(engine.call(&Task::new(), PATIENCE).unwrap().int(0), Ok(7));
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_large_payload_goes_back_however_its_task_ends() {
+        use crate::Signature;
+        const LARGE: usize = 3 << 20;
+        let model = |args: &Args<'_>| match args.values() {
+            [Value::Str(text), _] if text == "fail" => {
+                Err(crate::PythonError::new("E", "as asked"))
+            }
+            [Value::Str(text), Value::Int(len)] => {
+                std::thread::sleep(Duration::from_millis(text.len().min(2) as u64));
+                Ok(Value::Bytes(vec![1; *len as usize]))
+            }
+            _ => Ok(Value::None),
+        };
+        let signature = Signature::new().str("text").int("len");
+        let engine = Engine::builder("test:len").signature(signature).workers(1).slots(4);
+        let engine = engine.start_with(model).unwrap();
+        let pages = || memory::pages_behind(engine.core().segment.descriptor()).unwrap();
+        let before = pages();
+        let large = "x".repeat(LARGE);
+        let task = |text, len| Task::new().str(text).int(len);
+        for (text, len) in [(&*large, 1), ("", LARGE as i64), (&*large, LARGE as i64)] {
+            let ticket = engine.submit(&task(text, len)).unwrap();
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while !engine.core().is_over(ticket.key()) {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            assert!(pages() >= before + (LARGE as u64 >> 12), "taken: {} {len}", text.len());
+            engine.wait(ticket, PATIENCE).unwrap();
+            assert_eq!(pages(), before, "retrieved: {} {len}", text.len());
+            // Abandoned at once, after a while, cancelled.
+            drop(engine.submit(&task(text, len)).unwrap());
+            let ticket = engine.submit(&task(text, len)).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+            drop(ticket);
+            let ticket = engine.submit(&task(text, len)).unwrap();
+            engine.cancel(ticket.key());
+            drop(ticket);
+            while engine.in_use() > 0 {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            assert_eq!(pages(), before, "abandoned: {} {len}", text.len());
+        }
+        assert!(engine.call(&task("fail", 0), PATIENCE).is_err());
+        let error = engine.submit(&Task::new().str(&"x".repeat(65 << 20)).int(1)).unwrap_err();
+        assert!(matches!(error, SubmitError::TooLarge { .. }), "{error}");
+        assert_eq!(pages(), before);
     }
 
     #[test]

@@ -39,7 +39,9 @@ where
                 let region = workers_mapping.as_ref().unwrap_or(core.segment.region());
                 // SAFETY: the segment is `core`'s, which outlives this call, or it stays mapped for
                 // ever; its lock was initialised; each place is given to one thread.
-                let worker = unsafe { Worker::new(region, place, core.patience, handler) };
+                let worker = unsafe {
+                    Worker::new(region, core.segment.large(), place, core.patience, handler)
+                };
                 if let Some(worker) = worker {
                     let _ = worker.run();
                 }

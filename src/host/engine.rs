@@ -240,7 +240,12 @@ impl Engine {
         self.core.segment.region().layout().sizes.slots as usize
     }
 
-    /// The largest encoded task or answer, in bytes.
+    /// The largest encoded task or answer that does not fit a slot, in bytes; 0 if all must fit.
+    pub fn payload_bytes(&self) -> usize {
+        self.core.segment.region().layout().sizes.payload_bytes as usize
+    }
+
+    /// Room of a slot, in bytes.
     pub fn slot_bytes(&self) -> usize {
         self.core.segment.region().layout().sizes.slot_bytes as usize
     }

@@ -10,6 +10,7 @@ mod double;
 mod engine;
 mod free_slots;
 mod health;
+mod large_slots;
 mod launch;
 mod patience;
 mod supervisor;

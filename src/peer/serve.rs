@@ -9,14 +9,18 @@ use crate::faults;
 use crate::key::Key;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
 use crate::shm::{
-    AWAKE, BROKEN, ENTRY_BYTES, Order, Owner, PARKED, Payload, Region, STANDBY, WorkerWords,
+    AWAKE, BROKEN, ENTRY_BYTES, Extent, LargeArea, Order, Owner, PARKED, Payload, Region, STANDBY,
+    WorkerWords,
 };
 use crate::sync::{Ordering, fence, fence_after_rmw};
-use crate::sys::{futex, signal};
+use crate::sys::{futex, memory, signal};
 use crate::wire::{AnswerBuf, Patience, Refusal};
 
 /// How long a worker that never parks searches before it looks at what else there is.
 const SPIN_ROUND: Duration = Duration::from_micros(50);
+
+/// The largest task whose memory is kept for the next, in bytes.
+const KEPT: usize = 1 << 20;
 
 /// Why a worker stopped serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +61,7 @@ pub(crate) struct Worker<'a, H> {
     handler: H,
     task: Payload,
     answer: AnswerBuf,
+    large: LargeArea<'a>,
 }
 
 impl<'a, H: Handler> Worker<'a, H> {
@@ -67,6 +72,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// and no other worker may live at this place.
     pub(crate) unsafe fn new(
         region: &'a Region,
+        large: LargeArea<'a>,
         place: u16,
         patience: Patience,
         handler: H,
@@ -76,6 +82,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         words.parked.store(AWAKE, Ordering::Relaxed);
         // SAFETY: passed on to the caller.
         let lock = unsafe { WorkersLock::attach(region) }.ok()?;
+        let slot_bytes = region.layout().sizes.slot_bytes as usize;
         Some(Self {
             region,
             place,
@@ -88,7 +95,8 @@ impl<'a, H: Handler> Worker<'a, H> {
             interrupts: None,
             handler,
             task: Payload::new(),
-            answer: AnswerBuf::new(region.layout().sizes.slot_bytes as usize),
+            answer: AnswerBuf::new(large.room().max(slot_bytes)).with_error_limit(slot_bytes),
+            large,
         })
     }
 
@@ -142,23 +150,32 @@ impl<'a, H: Handler> Worker<'a, H> {
         // Relaxed, here and below: for those who watch.
         self.words.running.store(key.get(), Ordering::Relaxed);
         faults::point("serve.claimed");
-        let read = if len > ENTRY_BYTES { slot.copy_task(len, &mut self.task) } else { Ok(()) };
+        let is_read = len <= ENTRY_BYTES
+            || slot.copy_task(len, &mut self.task).is_ok()
+            || self.large.read(key.index(), Extent::Task, len, &mut self.task).is_ok();
         faults::point("serve.copied");
-        match read {
-            Ok(()) => self.call(key),
-            Err(_) => self.answer.refuse(Refusal::MalformedTask),
+        if is_read {
+            self.call(key);
+        } else {
+            self.answer.refuse(Refusal::MalformedTask);
         }
         faults::point("serve.called");
+        let is_large = self.answer.finish().len() > slot.room() && self.put_large(key);
         let outcome = self.answer.finish();
         faults::point("serve.encoding");
         if !ring::finish(slot.words, key, self.owner) {
             return Err(End::Condemned);
         }
         faults::point("serve.finished");
-        // SAFETY: this worker has claimed the slot and not published its outcome yet.
-        let writer = unsafe { slot.answer_writer(outcome.len()) };
-        // An outcome is cut to the slot's size, so there is a writer and it has room.
-        writer.ok_or(End::Broken)?.put(outcome).map_err(|_| End::Broken)?;
+        if is_large {
+            // Relaxed: as in `answer_writer`. No outcome is larger than a `u32` says.
+            slot.words.answer_len.store(outcome.len() as u32, Ordering::Relaxed);
+        } else {
+            // SAFETY: this worker has claimed the slot and not published its outcome yet.
+            let writer = unsafe { slot.answer_writer(outcome.len()) };
+            // An outcome that is not large fits the slot, so there is a writer and it has room.
+            writer.ok_or(End::Broken)?.put(outcome).map_err(|_| End::Broken)?;
+        }
         faults::point("serve.written");
         ring::publish(slot.words, key, self.owner);
         faults::point("serve.completed");
@@ -175,9 +192,27 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.tasks += 1;
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
         self.away(H::tidy);
+        if self.task.len() > KEPT {
+            self.task = Payload::new();
+        }
         faults::point("serve.tidied");
         self.busy = true;
         Ok(())
+    }
+
+    /// Puts an outcome that does not fit the slot of this worker's task into the large area. `false`: a
+    /// refusal stands in its stead.
+    #[cold]
+    fn put_large(&mut self, key: Key) -> bool {
+        let outcome = self.answer.finish();
+        let needed = outcome.len() as u64;
+        if self.large.write(key.index(), Extent::Answer, outcome).is_ok() {
+            return true;
+        }
+        let (available, total) = memory::shared_memory_room();
+        // Small, so it fits every slot.
+        self.answer.refuse(Refusal::NoSharedMemory { needed, available, total });
+        false
     }
 
     /// Has the handler answer the task, and be interrupted only while it does.

@@ -17,7 +17,7 @@ use super::serve::{End, Worker};
 use super::{Handler, Runtime};
 use crate::error::PeerError;
 use crate::faults;
-use crate::shm::{LAYOUT_VERSION, Region};
+use crate::shm::{LAYOUT_VERSION, LargeArea, Region};
 use crate::sys::pipe::{self, Outlet};
 use crate::sys::socket::Watch;
 use crate::sys::{memory, process, socket};
@@ -139,11 +139,19 @@ impl Station {
         message: &FromServer,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(), PeerError> {
-        let packet =
-            encode_message(message).ok_or(PeerError::Control { reason: "message too long" })?;
-        socket::send(self.control.as_fd(), &packet, descriptor, Instant::now() + SEND_PATIENCE)
-            .map_err(|source| PeerError::System { action: "write to the host", source })
+        tell(self.control.as_fd(), message, descriptor)
     }
+}
+
+fn tell(
+    control: BorrowedFd<'_>,
+    message: &FromServer,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<(), PeerError> {
+    let packet =
+        encode_message(message).ok_or(PeerError::Control { reason: "message too long" })?;
+    socket::send(control, &packet, descriptor, Instant::now() + SEND_PATIENCE)
+        .map_err(|source| PeerError::System { action: "write to the host", source })
 }
 
 /// The next message from the host; `None` when it has closed the connection.
@@ -519,20 +527,22 @@ fn serve_tasks<R: Runtime>(
             return Ok(1);
         }
     };
-    let region = station.region;
+    let Station { control, segment, region } = station;
+    let large = LargeArea::new(segment.as_fd(), *region.layout());
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
-    let mut worker = unsafe { Worker::new(&region, place, setup.patience, model) }
-        .ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
+    let worker = unsafe { Worker::new(&region, large, place, setup.patience, model) };
+    let mut worker =
+        worker.ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
     if setup.interrupts {
         // SAFETY: the same mapping; this is the thread that was started or forked.
         worker = unsafe { worker.with_interrupts() }
             .map_err(|source| PeerError::System { action: "handle a signal", source })?;
     }
     faults::point("start.initialised");
-    station.tell(&FromServer::Ready { worker: place, incarnation })?;
+    tell(control.as_fd(), &FromServer::Ready { worker: place, incarnation }, None)?;
     // A worker at work talks through the segment only.
-    drop(station);
+    drop(control);
     match worker.run() {
         (End::Ordered, model) => {
             faults::point("end.finalize");

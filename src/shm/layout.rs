@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::robust_mutex::MUTEX_BYTES;
 
 /// Goes up with every change of the layout or of what its words mean.
-pub(crate) const LAYOUT_VERSION: u32 = 3;
+pub(crate) const LAYOUT_VERSION: u32 = 4;
 
 /// "nearcall", little endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
@@ -29,6 +29,7 @@ pub(crate) const MIN_SLOTS: u32 = 1;
 pub(crate) const MAX_SLOTS: u32 = 65_535;
 pub(crate) const MIN_SLOT_BYTES: u32 = 256;
 pub(crate) const MAX_SLOT_BYTES: u32 = 1 << 24;
+pub(crate) const MAX_PAYLOAD_BYTES: u32 = 1 << 31;
 pub(crate) const MIN_WORKERS: u32 = 1;
 pub(crate) const MAX_WORKERS: u32 = 1024;
 
@@ -54,7 +55,9 @@ pub(crate) struct Header {
     pub(crate) workers: AtomicU32,
     /// Size of the whole segment in bytes.
     pub(crate) segment_bytes: AtomicU64,
-    _zero: [AtomicU64; 4],
+    /// Bytes of an extent of the large area; 0 where there is none.
+    pub(crate) payload_bytes: AtomicU32,
+    _zero: [AtomicU32; 7],
 }
 
 /// What the host's threads tell the workers. On a line of its own: idle workers look at it again
@@ -159,6 +162,7 @@ const _: () = {
     assert!(offset_of!(Header, slot_bytes) == 16);
     assert!(offset_of!(Header, workers) == 20);
     assert!(offset_of!(Header, segment_bytes) == 24);
+    assert!(offset_of!(Header, payload_bytes) == 32);
 
     assert!(size_of::<HostWords>() == 64 && align_of::<HostWords>() == 64);
     assert!(offset_of!(HostWords, crowded) == 0);
@@ -198,6 +202,8 @@ pub(crate) struct Sizes {
     /// Bytes of a slot's body: a multiple of 64.
     pub(crate) slot_bytes: u32,
     pub(crate) workers: u32,
+    /// Bytes of an extent: a multiple of a page; 0 for none.
+    pub(crate) payload_bytes: u32,
 }
 
 /// Where everything stands, in bytes from the segment's start.
@@ -215,13 +221,16 @@ pub(crate) struct Layout {
     pub(crate) ring_entries: u64,
     pub(crate) slots: u64,
     pub(crate) bodies: u64,
+    /// What is mapped, and reserved at start.
     pub(crate) segment_bytes: u64,
+    /// Where the large area starts, two extents for each slot: sparse, and never mapped.
+    pub(crate) extents: u64,
 }
 
 impl Layout {
     /// The layout for these sizes; `None` if they are outside their limits.
     pub(crate) const fn new(sizes: Sizes) -> Option<Self> {
-        let Sizes { slots, slot_bytes, workers } = sizes;
+        let Sizes { slots, slot_bytes, workers, payload_bytes } = sizes;
         if slots < MIN_SLOTS
             || slots > MAX_SLOTS
             || slot_bytes < MIN_SLOT_BYTES
@@ -229,6 +238,8 @@ impl Layout {
             || !slot_bytes.is_multiple_of(64)
             || workers < MIN_WORKERS
             || workers > MAX_WORKERS
+            || payload_bytes > MAX_PAYLOAD_BYTES
+            || !(payload_bytes as u64).is_multiple_of(PAGE)
         {
             return None;
         }
@@ -257,6 +268,7 @@ impl Layout {
             slots: slot_words,
             bodies,
             segment_bytes,
+            extents: segment_bytes,
         })
     }
 }
@@ -291,7 +303,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         };
     }
     fields!(Header:
-        magic layout_version slots slot_bytes workers segment_bytes _zero);
+        magic layout_version slots slot_bytes workers segment_bytes payload_bytes _zero);
     fields!(HostWords: crowded _zero);
     fields!(ConsumerEnd: lock head _zero);
     fields!(WorkerWords:
@@ -307,7 +319,9 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     row("Limits", &[MIN_SLOTS.into(), MAX_SLOTS.into()], "slots");
     row("Limits", &[MIN_SLOT_BYTES.into(), MAX_SLOT_BYTES.into()], "slot_bytes");
     row("Limits", &[MIN_WORKERS.into(), MAX_WORKERS.into()], "workers");
-    if let Some(l) = Layout::new(Sizes { slots: 64, slot_bytes: 4096, workers: 2 }) {
+    row("Limits", &[0, MAX_PAYLOAD_BYTES.into()], "payload_bytes");
+    let sizes = Sizes { slots: 64, slot_bytes: 4096, workers: 2, payload_bytes: 1 << 26 };
+    if let Some(l) = Layout::new(sizes) {
         row("Example", &[l.header, size_of::<Header>() as u64], "header");
         row("Example", &[l.host, size_of::<HostWords>() as u64], "host");
         row("Example", &[l.consumer_end, size_of::<ConsumerEnd>() as u64], "consumer_end");
@@ -320,6 +334,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         row("Example", &[l.slots, 64 * size_of::<SlotWords>() as u64], "slots");
         row("Example", &[l.bodies, 64 * 4096], "bodies");
         row("Example", &[l.segment_bytes, 0], "segment_bytes");
+        row("Example", &[l.extents, 64 << 27], "extents");
     }
 
     // Where the parts of the packed words stand, read off words that differ in one part.
@@ -359,7 +374,8 @@ mod tests {
         for slots in [1, 2, 63, 64, 65_535] {
             for slot_bytes in [256, 4096, 1 << 24] {
                 for workers in [1, 2, 1024] {
-                    let sizes = Sizes { slots, slot_bytes, workers };
+                    let payload_bytes = if slots == 64 { 0 } else { MAX_PAYLOAD_BYTES };
+                    let sizes = Sizes { slots, slot_bytes, workers, payload_bytes };
                     let l = Layout::new(sizes).unwrap();
                     assert!(l.header + 64 <= l.host);
                     assert!(l.host + 64 <= l.consumer_end);
@@ -368,6 +384,9 @@ mod tests {
                     assert!(l.ring + 64 * l.ring_entries <= l.slots);
                     assert!(l.slots + 384 * u64::from(slots) <= l.bodies);
                     assert!(l.bodies + u64::from(slots) * u64::from(slot_bytes) <= l.segment_bytes);
+                    assert!(l.segment_bytes <= l.extents);
+                    let end = l.extents + 2 * u64::from(slots) * u64::from(payload_bytes);
+                    assert!(i64::try_from(end).is_ok(), "a file that large");
                     assert!(l.ring_entries.is_power_of_two());
                     assert!(l.ring_entries >= 2 * u64::from(slots) + 2);
                     assert_eq!(l.workers % 128 + l.slots % 4096 + l.bodies % 4096, 0);
@@ -378,7 +397,7 @@ mod tests {
 
     #[test]
     fn sizes_outside_their_limits_have_no_layout() {
-        let good = Sizes { slots: 64, slot_bytes: 4096, workers: 2 };
+        let good = Sizes { slots: 64, slot_bytes: 4096, workers: 2, payload_bytes: 0 };
         assert!(Layout::new(good).is_some());
         for bad in [
             Sizes { slots: 0, ..good },
@@ -388,6 +407,8 @@ mod tests {
             Sizes { slot_bytes: (1 << 24) + 64, ..good },
             Sizes { workers: 0, ..good },
             Sizes { workers: 1025, ..good },
+            Sizes { payload_bytes: 4095, ..good },
+            Sizes { payload_bytes: MAX_PAYLOAD_BYTES + 4096, ..good },
         ] {
             assert_eq!(Layout::new(bad), None, "{bad:?}");
         }

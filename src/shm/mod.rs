@@ -1,17 +1,19 @@
 //! The segment: what is where in it, and how to reach it. Knows no processes.
 
+mod large;
 mod layout;
 mod region;
 mod segment;
 mod state;
 
+pub(crate) use large::{Extent, LargeArea};
 #[cfg(loom)]
 pub(crate) use layout::EntryWords;
 #[doc(hidden)]
 pub use layout::layout_tables;
 pub(crate) use layout::{
-    ENTRY_BYTES, LAYOUT_VERSION, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS,
-    MIN_WORKERS, Sizes, SlotWords, WorkerWords,
+    ENTRY_BYTES, LAYOUT_VERSION, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS,
+    MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
 };
 pub(crate) use region::{Payload, Region, RingWords, Slot, copy_words};
 pub(crate) use segment::{Segment, SegmentError};

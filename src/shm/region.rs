@@ -83,6 +83,7 @@ impl Region {
             slots: header.slots.load(Ordering::Relaxed),
             slot_bytes: header.slot_bytes.load(Ordering::Relaxed),
             workers: header.workers.load(Ordering::Relaxed),
+            payload_bytes: header.payload_bytes.load(Ordering::Relaxed),
         };
         let layout = Layout::new(sizes).ok_or(AttachError("its sizes are outside their limits"))?;
         let written = header.segment_bytes.load(Ordering::Relaxed);
@@ -104,13 +105,14 @@ impl Region {
 
     /// Writes the header, the magic number last.
     pub(crate) fn publish_header(&self) {
-        let Sizes { slots, slot_bytes, workers } = self.layout.sizes;
+        let Sizes { slots, slot_bytes, workers, payload_bytes } = self.layout.sizes;
         let header = self.header();
         // Relaxed: published by the Release store below.
         header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
         header.slots.store(slots, Ordering::Relaxed);
         header.slot_bytes.store(slot_bytes, Ordering::Relaxed);
         header.workers.store(workers, Ordering::Relaxed);
+        header.payload_bytes.store(payload_bytes, Ordering::Relaxed);
         header.segment_bytes.store(self.layout.segment_bytes, Ordering::Relaxed);
         // Release: pairs with the Acquire in `attach`.
         header.magic.store(MAGIC, Ordering::Release);
@@ -234,6 +236,11 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
+    /// The largest payload that fits it, in bytes.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
     /// Where a payload of `len` bytes stands whose small ones are at `small`.
     #[inline]
     fn place(&self, small: &[AtomicU64; INLINE_BYTES / 8], len: usize) -> NonNull<u8> {

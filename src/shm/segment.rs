@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 
+use super::large::LargeArea;
 use super::layout::{Layout, Sizes};
 use super::region::Region;
 use crate::sys::memory;
@@ -93,6 +94,11 @@ impl Segment {
     #[inline]
     pub(crate) fn region(&self) -> &Region {
         &self.region
+    }
+
+    /// What does not fit the slots.
+    pub(crate) fn large(&self) -> LargeArea<'_> {
+        LargeArea::new(self.descriptor(), *self.region.layout())
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {

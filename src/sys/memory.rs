@@ -1,5 +1,6 @@
 //! Shared memory by name and by descriptor, its pages, and the page that a fork wipes.
 
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::ffi::c_void;
@@ -69,6 +70,69 @@ pub(crate) fn reserve(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<()> 
     }
 }
 
+/// Writes all of `bytes` at `offset`, taking pages for them.
+///
+/// # Errors
+/// What the system said; some of the bytes may have been written.
+pub(crate) fn write_at(descriptor: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pwrite(descriptor, rest, offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Appends `len` bytes from `offset` to `into`. Where no page was ever written, zeros are read.
+///
+/// # Errors
+/// What the system said, or an end before that many.
+pub(crate) fn read_at<A: smallvec::Array<Item = u8>>(
+    descriptor: BorrowedFd<'_>,
+    offset: u64,
+    len: usize,
+    into: &mut smallvec::SmallVec<A>,
+) -> io::Result<()> {
+    let before = into.len();
+    into.try_reserve(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    let end = before + len;
+    while into.len() < end {
+        let start = into.len();
+        // SAFETY: `start <= end <= capacity`.
+        let target = unsafe { into.as_mut_ptr().add(start) };
+        // SAFETY: `end - start` bytes of the vector's own, which nobody else has.
+        let room = unsafe {
+            core::slice::from_raw_parts_mut(target.cast::<MaybeUninit<u8>>(), end - start)
+        };
+        match rustix::io::pread(descriptor, room, offset + (start - before) as u64) {
+            Ok(([], _)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok((read, _)) => {
+                let read = read.len();
+                // SAFETY: that many more were just written, within the capacity.
+                unsafe { into.set_len(start + read) };
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the pages of this range back, if there are any.
+pub(crate) fn give_back(descriptor: BorrowedFd<'_>, offset: u64, bytes: u64) {
+    use rustix::fs::FallocateFlags;
+    if bytes > 0 {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        while rustix::fs::fallocate(descriptor, flags, offset, bytes)
+            == Err(rustix::io::Errno::INTR)
+        {}
+    }
+}
+
 /// Whether the error says that there is no room, rather than that something is wrong.
 pub(crate) fn is_out_of_room(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::ENOMEM | libc::EDQUOT))
@@ -92,6 +156,12 @@ pub(crate) fn map_shared(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<N
 pub(crate) fn size_of_shared(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
     let status = rustix::fs::fstat(descriptor)?;
     u64::try_from(status.st_size).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// How many pages there are behind `descriptor`, of 4,096 bytes.
+#[cfg(test)]
+pub(crate) fn pages_behind(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(descriptor)?.st_blocks.cast_unsigned() / 8)
 }
 
 /// Puts the pages into this process' page tables, so that no call pays for a first touch.

@@ -254,11 +254,9 @@ impl Writer for RawWriter {
 }
 
 /// A [`Writer`] into a vector.
-#[cfg(test)]
-pub(crate) struct Into<'a>(pub(crate) &'a mut Vec<u8>);
+pub(crate) struct IntoVec<'a>(pub(crate) &'a mut Vec<u8>);
 
-#[cfg(test)]
-impl Writer for Into<'_> {
+impl Writer for IntoVec<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.0.extend_from_slice(bytes);
         Ok(())
@@ -269,9 +267,9 @@ impl Writer for Into<'_> {
 mod tests {
     use super::*;
 
-    fn written(write: impl FnOnce(&mut Into<'_>) -> Result<(), EncodeError>) -> Vec<u8> {
+    fn written(write: impl FnOnce(&mut IntoVec<'_>) -> Result<(), EncodeError>) -> Vec<u8> {
         let mut bytes = Vec::new();
-        write(&mut Into(&mut bytes)).unwrap();
+        write(&mut IntoVec(&mut bytes)).unwrap();
         bytes
     }
 

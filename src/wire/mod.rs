@@ -15,7 +15,7 @@ mod value;
 
 pub use args::{Args, TaskReader};
 pub use codec::Malformed;
-pub(crate) use codec::{EncodeTo, RawWriter};
+pub(crate) use codec::{EncodeTo, IntoVec, RawWriter};
 pub use control::{Exit, Limits, ModelSpec, Patience, Setup, StartMethod, ThreadReport};
 pub(crate) use control::{
     FromServer, MAX_LAST_WORDS, MAX_MESSAGE, ToServer, decode_message, encode_message,

@@ -21,6 +21,9 @@ mod tag {
 /// Texts of an error are cut to this many bytes each, so that an error always fits somewhere.
 const MAX_ERROR_TEXT: usize = 32 * 1024;
 
+/// The largest buffer that is kept for the next answer, in bytes.
+const KEPT: usize = 1 << 20;
+
 /// An exception that Python code raised.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[error("{kind}: {message}")]
@@ -103,15 +106,24 @@ pub enum Refusal {
         /// Where it stood, as an expression on the answer: `answer[1]['x']`.
         place: String,
     },
-    /// An answer larger than the slot.
+    /// An answer larger than any can be.
     TooLarge {
         /// Bytes that the encoded answer takes.
         needed: u64,
-        /// Bytes that the slot has.
+        /// Bytes that the largest can have.
         room: u64,
     },
     /// The task's bytes do not fit the signature: something wrote into the slot that should not.
     MalformedTask,
+    /// The answer does not fit the slot, and there is no shared memory left for it.
+    NoSharedMemory {
+        /// Bytes that the encoded answer takes.
+        needed: u64,
+        /// Bytes that were free.
+        available: u64,
+        /// Bytes that /dev/shm has in all.
+        total: u64,
+    },
 }
 
 impl Refusal {
@@ -124,6 +136,10 @@ impl Refusal {
             }
             1 => Self::TooLarge { needed: reader.take_unsigned()?, room: reader.take_unsigned()? },
             2 => Self::MalformedTask,
+            3 => {
+                let mut number = || reader.take_unsigned();
+                Self::NoSharedMemory { needed: number()?, available: number()?, total: number()? }
+            }
             _ => return Err(Malformed),
         })
     }
@@ -137,7 +153,13 @@ impl fmt::Display for Refusal {
             }
             Self::TooLarge { needed, room } => write!(
                 f,
-                "the answer takes {needed} bytes, a slot has {room}: raise slot_bytes or return less"
+                "the answer takes {needed} bytes, there is room for {room}: raise payload_bytes or \
+                 return less"
+            ),
+            Self::NoSharedMemory { needed, available, total } => write!(
+                f,
+                "the answer takes {needed} bytes of shared memory, /dev/shm has {available} of {total} \
+                 bytes free: return less, or give the container more (docker run --shm-size)"
             ),
             Self::MalformedTask => f.write_str("the task's bytes do not fit the signature"),
         }
@@ -152,13 +174,26 @@ impl fmt::Display for Refusal {
 pub struct AnswerBuf {
     bytes: Vec<u8>,
     limit: usize,
+    /// What an error, or a refusal, is cut to: it must not depend on memory that there may not be.
+    error_limit: usize,
     needed: usize,
 }
 
 impl AnswerBuf {
     /// A buffer for answers of at most `limit` encoded bytes.
     pub fn new(limit: usize) -> Self {
-        Self { bytes: Vec::with_capacity(limit.min(64 * 1024)), limit, needed: 0 }
+        Self {
+            bytes: Vec::with_capacity(limit.min(64 * 1024)),
+            limit,
+            error_limit: limit,
+            needed: 0,
+        }
+    }
+
+    /// Cuts errors to `limit` bytes.
+    pub(crate) fn with_error_limit(mut self, limit: usize) -> Self {
+        self.error_limit = limit;
+        self
     }
 
     /// Forgets what was written and starts an answer: exactly one value must follow.
@@ -256,7 +291,7 @@ impl AnswerBuf {
     /// Replaces whatever was written by an exception, cut to fit.
     pub fn python_error(&mut self, mut error: PythonError) {
         self.clear();
-        error.fit(self.limit.saturating_sub(1));
+        error.fit(self.error_limit.saturating_sub(1));
         let _ = put(self, tag::PYTHON);
         let _ = put(self, error);
     }
@@ -264,7 +299,7 @@ impl AnswerBuf {
     /// Replaces whatever was written by the reason why there is no answer.
     pub fn refuse(&mut self, mut refusal: Refusal) {
         if let Refusal::Unsupported { type_name, reason, place } = &mut refusal {
-            let room = self.limit.saturating_sub(32) / 4;
+            let room = self.error_limit.saturating_sub(32) / 4;
             cut_end(type_name, room);
             cut_end(reason, room);
             cut_end(place, room);
@@ -283,8 +318,12 @@ impl AnswerBuf {
         &self.bytes
     }
 
-    /// Forgets what was written.
+    /// Forgets what was written. A buffer that a large answer has grown gives its memory back.
+    #[inline]
     pub(crate) fn clear(&mut self) {
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
         self.bytes.clear();
         self.needed = 0;
     }
@@ -365,6 +404,7 @@ mod tests {
             },
             Refusal::TooLarge { needed: u64::MAX, room: 256 },
             Refusal::MalformedTask,
+            Refusal::NoSharedMemory { needed: 1 << 40, available: 0, total: 251 },
         ] {
             buffer.refuse(refusal.clone());
             let mut bytes = buffer.finish().to_vec();
@@ -372,7 +412,7 @@ mod tests {
             bytes.push(0);
             assert_eq!(Outcome::decode(&bytes), Err(Malformed), "a byte is left over");
         }
-        assert_eq!(Outcome::decode(&[tag::REFUSED, 3]), Err(Malformed), "there are three");
+        assert_eq!(Outcome::decode(&[tag::REFUSED, 4]), Err(Malformed), "there are four");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 
 use super::codec::{
-    EncodeTo, Malformed, Reader, bytes_len, put, put_bytes, put_int, put_len, signed_len, unsigned_len,
+    EncodeTo, Malformed, Reader, bytes_len, put, put_bytes, put_int, put_len, signed_len,
+    unsigned_len,
 };
 use super::tensor::{self, DType, Tensor, TensorRef};
 

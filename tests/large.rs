@@ -1,0 +1,199 @@
+//! Payloads that do not fit a slot: they come back whole, their memory goes back, and where there is
+//! none, that is one task's error.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::process::Command;
+use std::thread;
+
+use common::{Bench, PATIENCE, leak_free, wait_until};
+use nearcall::error::{CallError, RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::{Builder, Engine, Refusal, Signature, Task, Value};
+
+/// Of the engines here. Whatever is larger than the first is in the large area.
+const SLOT_BYTES: usize = 1024;
+const PAYLOAD_BYTES: usize = 1 << 20;
+
+fn echo(bench: &Bench) -> Builder {
+    let builder = bench.builder("echo").signature(Signature::new().str("text"));
+    builder.slot_bytes(SLOT_BYTES).payload_bytes(PAYLOAD_BYTES)
+}
+
+/// The test on workers of both kinds: processes, and the double's threads.
+fn both(test: impl Fn(Engine, &Bench), configure: impl Fn(&Bench) -> Builder) {
+    leak_free(|bench| test(configure(bench).start().unwrap(), bench));
+    leak_free(|bench| {
+        let model = |args: &nearcall::Args<'_>| Ok(Value::Tuple(args.values().to_vec()));
+        test(configure(bench).start_with(model).unwrap(), bench);
+    });
+}
+
+/// A text of this length that is like no other.
+fn text(len: usize, seed: usize) -> String {
+    (0..len).map(|at| char::from(b'!' + ((at * 31 + at / 97 + seed * 7) % 90) as u8)).collect()
+}
+
+fn refusal(result: Result<nearcall::Answer, CallError>) -> Refusal {
+    match result.unwrap_err() {
+        CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Refused(refusal)))) => {
+            refusal
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn payloads_of_every_size_come_back_whole() {
+    let test = |engine: Engine, _: &Bench| {
+        assert_eq!(engine.payload_bytes(), PAYLOAD_BYTES);
+        let around = |middle: usize| middle - 12..middle + 12;
+        let sizes = around(112).chain(around(SLOT_BYTES)).chain([4096, 70_000, PAYLOAD_BYTES - 12]);
+        for (seed, size) in sizes.enumerate() {
+            let text = text(size, seed);
+            let answer = engine.call(&Task::new().str(&text), PATIENCE).unwrap();
+            assert!(answer.str(0) == Ok(&*text), "{size} bytes");
+        }
+        assert_eq!(engine.in_use(), 0);
+    };
+    both(test, echo);
+}
+
+#[test]
+fn large_and_small_ones_of_many_threads_do_not_mix() {
+    let test = |engine: Engine, _: &Bench| {
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let engine = &engine;
+                scope.spawn(move || {
+                    for round in 0..100 {
+                        let len = [10, 3000, 500, 200_000][(thread + round) % 4];
+                        let text = text(len, 100 * thread + round);
+                        let answer = engine.call(&Task::new().str(&text), PATIENCE).unwrap();
+                        assert!(answer.str(0) == Ok(&*text), "{thread} {round}");
+                    }
+                });
+            }
+        });
+        assert_eq!(engine.in_use(), 0);
+    };
+    both(test, |bench| echo(bench).slots(4).workers(2));
+}
+
+#[test]
+fn a_payload_larger_than_any_can_be_is_told_both_sizes() {
+    let test = |engine: Engine, _: &Bench| {
+        for room in [SLOT_BYTES, PAYLOAD_BYTES] {
+            // Where there is no large area, the slot is the room: the second engine below.
+            if (room == SLOT_BYTES) != (engine.payload_bytes() == 0) {
+                continue;
+            }
+            let text = text(room, 1);
+            let error = engine.submit(&Task::new().str(&text)).unwrap_err();
+            let SubmitError::TooLarge { needed, room: told } = error else { panic!("{error}") };
+            assert!(needed > room && told == room, "{needed} {told}");
+            // It fits as a task, and not with what an answer has in front.
+            let text = &text[..room - 5];
+            let Refusal::TooLarge { needed, room: told } =
+                refusal(engine.call(&Task::new().str(text), PATIENCE))
+            else {
+                panic!()
+            };
+            assert!(needed > room as u64 && told == room as u64, "{needed} {told}");
+        }
+        assert_eq!(engine.in_use(), 0);
+    };
+    both(test, echo);
+    both(test, |bench| echo(bench).payload_bytes(0));
+}
+
+#[test]
+fn a_large_task_whose_worker_dies_is_done_once_more_from_what_the_host_has_written() {
+    for point in
+        ["serve.claimed", "serve.copied", "serve.called", "serve.finished", "serve.written"]
+    {
+        leak_free(|bench| {
+            let builder = echo(bench).workers(1).retries(1);
+            let builder = builder.env("NEARCALL_FAULTS", format!("{point}=kill@1"));
+            let engine = builder.start().unwrap();
+            for len in [300_000, 2000, 50] {
+                let text = text(len, len);
+                let answer = engine.call(&Task::new().str(&text), PATIENCE).unwrap();
+                assert!(answer.str(0) == Ok(&*text), "{point} {len}");
+            }
+            assert_eq!(engine.health().unwrap().deaths, 1, "{point}");
+        });
+    }
+}
+
+#[test]
+fn large_tasks_that_nobody_retrieves_leave_nothing_in_use() {
+    leak_free(|bench| {
+        let engine = echo(bench).slots(4).start().unwrap();
+        let text = text(300_000, 1);
+        for _ in 0..50 {
+            wait_until("a free slot", || match engine.submit(&Task::new().str(&text)) {
+                Ok(ticket) => {
+                    drop(ticket);
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            });
+        }
+        wait_until("free again", || {
+            let in_use = engine.in_use();
+            if in_use == 0 { Ok(()) } else { Err(in_use.to_string()) }
+        });
+    });
+}
+
+/// Not a test by itself: run by the next one, in a mount namespace with a small /dev/shm.
+#[test]
+#[ignore = "needs a small /dev/shm: run by another test"]
+fn in_a_shared_memory_of_four_megabytes() {
+    leak_free(|bench| {
+        let signature = Signature::new().str("text");
+        let engine = bench.builder("echo").signature(signature).start().unwrap();
+        // More than there is; what fits once but not twice; what fits with its answer, again and
+        // again: nothing stays.
+        let (most, half, some) = (text(8 << 20, 1), text(5 << 19, 2), text(1 << 20, 3));
+        for _ in 0..10 {
+            let error = engine.submit(&Task::new().str(&most)).unwrap_err();
+            let SubmitError::NoSharedMemory { needed, available, total } = error else {
+                panic!("{error}")
+            };
+            assert!(needed > most.len() && total == 4 << 20 && available < total, "{error}");
+            let refused = refusal(engine.call(&Task::new().str(&half), PATIENCE));
+            let Refusal::NoSharedMemory { needed, total, .. } = refused else {
+                panic!("{refused}")
+            };
+            assert!(needed > half.len() as u64 && total == 4 << 20, "{refused}");
+            let answer = engine.call(&Task::new().str(&some), PATIENCE).unwrap();
+            assert!(answer.str(0) == Ok(&*some));
+            assert_eq!(engine.call(&Task::new().str("x"), PATIENCE).unwrap().str(0), Ok("x"));
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}
+
+#[test]
+fn where_shared_memory_is_full_a_large_task_or_answer_ends_with_the_figures_and_the_engine_goes_on()
+{
+    let script = "mount -t tmpfs -o size=4m tmpfs /dev/shm && exec \"$0\" \
+                  --exact in_a_shared_memory_of_four_megabytes --ignored --test-threads=1";
+    let own = std::env::current_exe().unwrap();
+    let mut command = Command::new("unshare");
+    // A user namespace too, for who is not root.
+    command.args(["--map-root-user", "--mount", "sh", "-c", script]).arg(own);
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) => return eprintln!("SKIPPED: there is no unshare: {error}"),
+    };
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if err.contains("unshare failed") || err.contains("mount:") {
+        return eprintln!("SKIPPED: mount namespaces are not permitted here: {err}");
+    }
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+}
