@@ -164,6 +164,10 @@ fn in_a_shared_memory_of_four_megabytes() {
                 panic!("{error}")
             };
             assert!(needed > most.len() && total == 4 << 20 && available < total, "{error}");
+            // The slot that was to have it is the next to be used: not the one of the call.
+            let plug = engine.submit(&Task::new().str("plug")).unwrap();
+            assert!(engine.call(&Task::new().str(&some), PATIENCE).is_ok(), "its pages went back");
+            assert_eq!(engine.wait(plug, PATIENCE).unwrap().str(0), Ok("plug"));
             let refused = refusal(engine.call(&Task::new().str(&half), PATIENCE));
             let Refusal::NoSharedMemory { needed, total, .. } = refused else {
                 panic!("{refused}")
@@ -174,6 +178,17 @@ fn in_a_shared_memory_of_four_megabytes() {
             assert_eq!(engine.call(&Task::new().str("x"), PATIENCE).unwrap().str(0), Ok("x"));
         }
         assert_eq!(engine.health().unwrap().deaths, 0);
+        drop(engine);
+        // The same for what a worker has begun to write.
+        let engine = bench.builder("bytes").signature(Signature::new().int("len")).start().unwrap();
+        for _ in 0..10 {
+            let refused = refusal(engine.call(&Task::new().int(8 << 20), PATIENCE));
+            assert!(matches!(refused, Refusal::NoSharedMemory { .. }), "{refused}");
+            let plug = engine.submit(&Task::new().int(1)).unwrap();
+            let answer = engine.call(&Task::new().int(3 << 20), PATIENCE).unwrap();
+            assert_eq!(answer.bytes(0).unwrap().len(), 3 << 20);
+            assert_eq!(engine.wait(plug, PATIENCE).unwrap().bytes(0), Ok(&[7][..]));
+        }
     });
 }
 

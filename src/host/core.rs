@@ -888,6 +888,14 @@ mod tests {
             let ticket = engine.submit(&task(text, len)).unwrap();
             engine.cancel(ticket.key());
             drop(ticket);
+            // Ended early, and asked for when no worker has it any more.
+            let ticket = engine.submit(&task(text, len)).unwrap();
+            engine.cancel(ticket.key());
+            while engine.core().is_held(ticket.key()) {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            assert!(engine.wait(ticket, PATIENCE).is_err());
             while engine.in_use() > 0 {
                 assert!(std::time::Instant::now() < deadline);
                 std::thread::yield_now();
