@@ -92,7 +92,7 @@ pub use host::fuzzing;
 #[cfg(not(loom))]
 pub use host::{
     Answer, AsKey, Builder, Deadline, Engine, Health, Key, Reload, Shutdown, StartReport, Ticket,
-    WaitPolicy, WorkerHealth, WorkerState,
+    WaitPolicy, WorkerHealth, WorkerMemory, WorkerState,
 };
 pub use wire::{
     Arg, Args, DType, Element, Exit, Kind, Len, MAX_DEPTH, MAX_RANK, Map, Parameter, PythonError,

@@ -131,6 +131,61 @@ fn all_workers_draw_different_random_numbers() {
     });
 }
 
+/// With `$NEARCALL_TEST_WEIGHTS_MIB`, and `--nocapture`, the figures of docs/memory.md.
+#[test]
+fn workers_have_one_copy_of_what_the_model_has_preloaded() {
+    let mib = std::env::var("NEARCALL_TEST_WEIGHTS_MIB").map_or(128, |mib| mib.parse().unwrap());
+    each(|bench, python| {
+        // What all processes of an engine take together, once each worker has seen all weights.
+        let total = |workers: usize| {
+            let builder = python.builder(bench, "shared_weights:Weights").method("pages");
+            let builder = builder.env("WEIGHTS_MIB", mib.to_string());
+            let engine = builder.workers(workers).start().unwrap();
+            let mut seen = HashSet::new();
+            wait_until("all have looked", || {
+                let tickets: Vec<_> =
+                    (0..workers).map(|_| engine.submit(&Task::new()).unwrap()).collect();
+                for ticket in tickets {
+                    let answer = engine.wait(ticket, PATIENCE).unwrap();
+                    assert_eq!(answer.int(0), Ok(mib << 8));
+                    seen.insert(answer.int(1).unwrap());
+                }
+                if seen.len() == workers { Ok(()) } else { Err(format!("{seen:?}")) }
+            });
+            let memory = engine.memory();
+            assert_eq!(memory.len(), workers);
+            for worker in &memory {
+                assert!(seen.contains(&worker.pid.into()));
+                assert!(worker.resident > (mib << 20).cast_unsigned(), "{worker:?}");
+                assert!(worker.private < 32 << 20, "its own copy: {worker:?}");
+                assert!(worker.private < worker.proportional, "{worker:?}");
+            }
+            let of_server: u64 = bench
+                .processes()
+                .into_iter()
+                .filter(|pid| !memory.iter().any(|worker| worker.pid == *pid))
+                .map(proportional_kilobytes)
+                .sum();
+            memory.iter().map(|worker| worker.proportional).sum::<u64>() + (of_server << 10)
+        };
+        let (one, eight) = (total(1), total(8));
+        let ratio = eight as f64 / one as f64;
+        println!(
+            "{mib} MiB preloaded: 1 worker {} MiB, 8 workers {} MiB, {ratio:.3} times",
+            one >> 20,
+            eight >> 20
+        );
+        assert!(eight < one + (8 * 16 << 20), "{ratio}");
+    });
+}
+
+/// What a process takes of the machine's memory (PSS).
+fn proportional_kilobytes(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn a_class_is_constructed_initialised_called_and_finalised_in_each_worker_and_preloaded_once() {
     each(|bench, python| {

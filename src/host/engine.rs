@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::builder::Builder;
 use super::core::{Core, Request};
 use super::double;
-use super::health::{self, Health, Watched};
+use super::health::{self, Health, Watched, WorkerMemory};
 use super::patience::WaitPolicy;
 use super::supervisor::Shared;
 use super::ticket::{AsKey, Ticket};
@@ -286,6 +286,22 @@ impl Engine {
                 Some(health::look(&self.core, shared, *hung_ticks))
             }
             _ => None,
+        }
+    }
+
+    /// What the worker processes have of the machine's memory, as the kernel counts it. Those that do
+    /// not serve yet, or any more, are among them; one that has just ended is not. Empty for a test
+    /// double, in a forked child, and where the kernel does not say.
+    ///
+    /// The kernel walks over all of their pages for it: some milliseconds for each gigabyte. For a
+    /// report now and then, not for a hot path.
+    pub fn memory(&self) -> Vec<WorkerMemory> {
+        match &self.backend {
+            Backend::Processes { shared, .. } if !self.core.in_forked_child() => {
+                let workers = shared.workers.lock().clone();
+                workers.iter().filter_map(Watched::memory).collect()
+            }
+            _ => Vec::new(),
         }
     }
 

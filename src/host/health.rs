@@ -10,7 +10,7 @@ use crate::key::Key;
 use crate::shm::Region;
 use crate::sync::Ordering;
 use crate::sys::process::Process;
-use crate::sys::procfs::ProcessState;
+use crate::sys::procfs::{MemoryShares, ProcessState};
 
 /// How long the supervisor may take to give a sign of life.
 const BEAT_PATIENCE: Duration = Duration::from_millis(200);
@@ -52,6 +52,22 @@ pub struct WorkerHealth {
     pub tasks: u64,
 }
 
+/// What a worker process has of the machine's memory, in bytes. See
+/// [`Engine::memory`](crate::Engine::memory).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerMemory {
+    /// Its process id.
+    pub pid: u32,
+    /// All that is resident (RSS), the segment and what it shares with other workers included.
+    pub resident: u64,
+    /// Its proportional part (PSS): a page that n processes have counts 1/n. The sum over all workers
+    /// and the fork server is what they take together.
+    pub proportional: u64,
+    /// What nobody else has: what ends with it.
+    pub private: u64,
+}
+
 /// What a worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -79,6 +95,7 @@ pub enum WorkerState {
 }
 
 /// A worker as the supervisor tells the other threads of it.
+#[derive(Clone)]
 pub(crate) struct Watched {
     place: usize,
     process: Arc<Process>,
@@ -96,6 +113,12 @@ impl Watched {
 
     pub(crate) fn serving_pid(&self) -> Option<u32> {
         (self.life == Life::Serving).then_some(self.process.pid)
+    }
+
+    /// What it has of the machine's memory; `None` if it has ended.
+    pub(crate) fn memory(&self) -> Option<WorkerMemory> {
+        let MemoryShares { resident, proportional, private } = self.process.shares_of_memory()?;
+        Some(WorkerMemory { pid: self.process.pid, resident, proportional, private })
     }
 
     fn health(&self, region: &Region, hung_ticks: u32) -> WorkerHealth {

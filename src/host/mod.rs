@@ -21,7 +21,7 @@ pub use crate::key::Key;
 pub use answer::Answer;
 pub use builder::Builder;
 pub use engine::{Engine, Reload, Shutdown, StartReport};
-pub use health::{Health, WorkerHealth, WorkerState};
+pub use health::{Health, WorkerHealth, WorkerMemory, WorkerState};
 pub use patience::WaitPolicy;
 #[cfg(feature = "fuzzing")]
 pub use supervisor::fuzzing;

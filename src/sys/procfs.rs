@@ -35,11 +35,69 @@ impl Process {
         }
     }
 
+    /// What it has of the machine's memory. `None` if it has ended, or where the kernel does not say
+    /// (before 4.14, or to another user).
+    pub(crate) fn shares_of_memory(&self) -> Option<MemoryShares> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).ok()?;
+        // As in `state`.
+        if self.has_ended_by(Instant::now()) {
+            return None;
+        }
+        MemoryShares::parse(&rollup)
+    }
+
     /// Bytes of its memory that are resident, those that it shares with others included.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
         // "size resident shared …", in pages.
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid)).ok()?;
         let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
         Some(pages * rustix::param::page_size() as u64)
+    }
+}
+
+/// A process' resident memory, in bytes, by whom it shares it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryShares {
+    /// All of it.
+    pub(crate) resident: u64,
+    /// Its proportional part: a page that n processes have counts 1/n.
+    pub(crate) proportional: u64,
+    /// What nobody else has.
+    pub(crate) private: u64,
+}
+
+impl MemoryShares {
+    fn parse(rollup: &str) -> Option<Self> {
+        let bytes = |name: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
+            let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+            kilobytes.checked_mul(1024)
+        };
+        Some(Self {
+            resident: bytes("Rss:")?,
+            proportional: bytes("Pss:")?,
+            private: bytes("Private_Clean:")?.checked_add(bytes("Private_Dirty:")?)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLLUP: &str = "55d0c0000000-7ffd00000000 ---p 00000000 00:00 0    [rollup]\n\
+        Rss:                2000 kB\nPss:                1000 kB\nPss_Anon:            400 kB\n\
+        Shared_Clean:       1400 kB\nPrivate_Clean:       100 kB\nPrivate_Dirty:       500 kB\n";
+
+    #[test]
+    fn the_shares_of_memory_are_read_as_the_kernel_writes_them_or_not_at_all() {
+        let shares = MemoryShares::parse(ROLLUP).unwrap();
+        assert_eq!(shares.resident, 2000 << 10);
+        assert_eq!(shares.proportional, 1000 << 10);
+        assert_eq!(shares.private, 600 << 10);
+        for broken in ["", "Rss: 5 kB", &ROLLUP.replace("kB", "MB"), &ROLLUP.replace("1000", "-1")]
+        {
+            assert_eq!(MemoryShares::parse(broken), None, "{broken}");
+        }
     }
 }
