@@ -17,8 +17,11 @@ pub(crate) const TICK: Duration = Duration::from_millis(1);
 
 /// Bytes of a slot.
 pub(crate) const SLOT_BYTES: usize = 4096;
-/// The longest padding of a task.
-const MAX_PADDING: usize = 3000;
+/// Bytes of the largest task or answer.
+pub(crate) const PAYLOAD_BYTES: usize = 1 << 18;
+/// The longest padding of a task that fits a slot, and of any.
+const MAX_SMALL: usize = 3000;
+const MAX_PADDING: usize = 200_000;
 
 /// Actors, by lane. Submitters have the lanes from 0.
 pub(crate) const KILLER: u64 = 20;
@@ -152,12 +155,14 @@ impl Order {
             9_500..9_700 => (Deed::Sleep, dice.i64(20..500)),
             9_700..9_900 => (Deed::Compute, dice.i64(5..100)),
             9_900..9_980 => (Deed::Raise, 0),
-            _ => (Deed::Oversize, SLOT_BYTES as i64 + dice.i64(0..100_000)),
+            _ => (Deed::Oversize, PAYLOAD_BYTES as i64 + dice.i64(0..100_000)),
         };
-        let len = match dice.u32(..100) {
-            0..50 => 0,
-            50..75 => dice.usize(..24),
-            75..95 => dice.usize(..120),
+        let len = match dice.u32(..1000) {
+            0..500 => 0,
+            500..750 => dice.usize(..24),
+            750..950 => dice.usize(..120),
+            950..990 => dice.usize(..MAX_SMALL),
+            990..998 => dice.usize(MAX_SMALL..3 * SLOT_BYTES),
             _ => dice.usize(..MAX_PADDING),
         };
         Self { number, deed, amount, padding: padding(number, len) }
@@ -172,7 +177,7 @@ impl Order {
 /// A text of this length that is another one for most tasks.
 fn padding(number: u64, len: usize) -> &'static str {
     const ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    const TEXT: [u8; MAX_PADDING + 62] = {
+    static TEXT: [u8; MAX_PADDING + 62] = {
         let mut text = [0; MAX_PADDING + 62];
         let mut at = 0;
         while at < text.len() {
@@ -181,12 +186,8 @@ fn padding(number: u64, len: usize) -> &'static str {
         }
         text
     };
-    static TEXT_IN_PLACE: [u8; MAX_PADDING + 62] = TEXT;
     let from = (number % 62) as usize;
-    TEXT_IN_PLACE
-        .get(from..from + len)
-        .and_then(|text| std::str::from_utf8(text).ok())
-        .unwrap_or("")
+    TEXT.get(from..from + len).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or("")
 }
 
 #[cfg(test)]

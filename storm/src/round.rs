@@ -13,7 +13,7 @@ use crate::havoc;
 use crate::leaks::{MARK, Possessions};
 use crate::ledger::Ledger;
 use crate::orders;
-use crate::plan::{DIRECTOR, Plan, SLOT_BYTES, TICK, Weather};
+use crate::plan::{DIRECTOR, PAYLOAD_BYTES, Plan, SLOT_BYTES, TICK, Weather};
 use crate::submitter::Submitter;
 use crate::tally::{Record, lock};
 use crate::watch::{self, PATIENCE, Told, Watch};
@@ -132,6 +132,7 @@ fn start(plan: &Plan, worker: &Path, ledger: &Ledger) -> anyhow::Result<Engine> 
         .workers(plan.workers)
         .slots(plan.slots)
         .slot_bytes(SLOT_BYTES)
+        .payload_bytes(PAYLOAD_BYTES)
         .wait_policy(plan.policy)
         .retries(plan.retries)
         .spare(plan.spare)
