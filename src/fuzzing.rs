@@ -152,6 +152,7 @@ impl Host {
             .signature(Signature::new().str("text"))
             .slots(settings.slots)
             .slot_bytes(256)
+            .payload_bytes(0)
             .workers(settings.workers)
             .retries(settings.retries)
             .wait_policy(WaitPolicy::Park);

@@ -33,6 +33,11 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
         (SubmitError::Full { slots: 1 }, "SubmitError::Full"),
         (SubmitError::Mismatch(mismatch), "SubmitError::Mismatch"),
         (SubmitError::TooLarge { needed: 2, room: 1 }, "SubmitError::TooLarge"),
+        (
+            SubmitError::NoSharedMemory { needed: 2, available: 1, total: 1 },
+            "SubmitError::NoSharedMemory",
+        ),
+        (SubmitError::System { action: "", reason: String::new() }, "SubmitError::System"),
         (SubmitError::Closed { reason: String::new() }, "SubmitError::Closed"),
         (SubmitError::Unavailable { reason: String::new() }, "SubmitError::Unavailable"),
         (SubmitError::ForkedChild, "SubmitError::ForkedChild"),
@@ -111,6 +116,14 @@ fn every_test_that_the_promises_name_exists() {
     }
     numbers.dedup();
     assert_eq!(numbers, (1..=12).collect::<Vec<_>>(), "the promises");
+}
+
+#[test]
+fn every_test_that_the_page_on_memory_names_exists() {
+    let page = read("docs/memory.md");
+    for test in quoted(&page).into_iter().filter(|name| name.starts_with("workers_have_")) {
+        assert!(read("tests/python.rs").contains(&format!("fn {test}()")), "{test}");
+    }
 }
 
 #[test]

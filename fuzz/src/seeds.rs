@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{env, fs, io};
 
 use nearcall::peer::AnswerBuf;
-use nearcall::{PythonError, Refusal, Signature, Task, Value, fuzzing};
+use nearcall::{PythonError, Refusal, Signature, Task, Tensor, Value, fuzzing};
 
 fn main() -> io::Result<()> {
     let folder = env::args_os().nth(1).expect("usage: seeds FOLDER");
@@ -29,6 +29,10 @@ fn tasks() -> Vec<Vec<u8>> {
     let three = new().floats("a", ..).strs("b", ..).int("c");
     let task = Task::new().floats(&[1.1, -0.0, f64::NAN]).strs(&strings).int(-27);
     let task = fuzzing::encode_task(&three, &task).unwrap_or_default();
+    let nested = Value::Dict(vec![
+        ("".to_owned(), Value::List(vec![Value::None, tensor(&[2, 0, 3]), tensor(&[1, 2])])),
+        ("b".to_owned(), Value::Tuple(vec![Value::Bytes(vec![0, 255]), tensor(&[])])),
+    ]);
     vec![
         one(0, new().bool("a"), &Task::new().bool(true)),
         one(1, new().int("a"), &Task::new().int(i64::MIN)),
@@ -38,8 +42,15 @@ fn tasks() -> Vec<Vec<u8>> {
         one(5, new().ints("a", ..), &Task::new().ints(&[0, 250, 251, 70_000, 1 << 40])),
         one(6, new().floats("a", ..), &Task::new().floats(&[1.0])),
         one(7, new().strs("a", ..), &Task::new().strs(&strings)),
+        one(8, new().value("a"), &Task::new().value(&nested)),
         [&[3, 6, 7, 1][..], &task].concat(),
     ]
+}
+
+/// One of 16-bit numbers.
+fn tensor(shape: &[usize]) -> Value {
+    let elements = vec![-2_i16; shape.iter().product()];
+    Tensor::new(shape, &elements).map_or(Value::None, Value::Tensor)
 }
 
 fn outcomes() -> Vec<Vec<u8>> {
@@ -58,7 +69,14 @@ fn outcomes() -> Vec<Vec<u8>> {
     let long = Value::Str("x".repeat(300));
     let mut seeds = Vec::new();
     let mut buffer = AnswerBuf::new(4096);
-    for value in [Value::Tuple(scalars.clone()), Value::Dict(dict), deep, long, Value::Int(1)] {
+    for value in [
+        Value::Tuple(scalars.clone()),
+        Value::Dict(dict),
+        deep,
+        long,
+        Value::Int(1),
+        tensor(&[3, 1]),
+    ] {
         buffer.start_value();
         buffer.value(&value);
         seeds.push(buffer.finish().to_vec());
@@ -69,6 +87,7 @@ fn outcomes() -> Vec<Vec<u8>> {
     for refusal in [
         Refusal::MalformedTask,
         Refusal::TooLarge { needed: 5000, room: 4096 },
+        Refusal::NoSharedMemory { needed: 5000, available: 0, total: 1 << 40 },
         Refusal::Unsupported {
             type_name: text("set"),
             reason: text("it has no place"),

@@ -4,12 +4,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use nearcall::peer::TaskReader;
-use nearcall::{Signature, Task, Value, fuzzing};
+use nearcall::{Kind, Signature, Task, Value, fuzzing};
 use nearcall_fuzz::{Input, within};
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
-    let kinds: Vec<u8> = (0..input.below(6)).map(|_| input.byte() % 8).collect();
+    let kinds: Vec<u8> = (0..input.below(6)).map(|_| input.byte() % 9).collect();
     let bytes = input.0;
     by_signature(&signature(&kinds), bytes);
     in_any_order(&kinds, bytes);
@@ -26,7 +26,8 @@ fn signature(kinds: &[u8]) -> Signature {
             4 => signature.bools(name, ..),
             5 => signature.ints(name, ..),
             6 => signature.floats(name, ..),
-            _ => signature.strs(name, ..),
+            7 => signature.strs(name, ..),
+            _ => signature.value(name),
         }
     })
 }
@@ -58,6 +59,10 @@ fn encode(signature: &Signature, values: &[Value]) -> Vec<u8> {
     let lists: Vec<Lists> = values.iter().map(lists).collect();
     let mut task = Task::new();
     for ((value, lists), parameter) in values.iter().zip(&lists).zip(signature.parameters()) {
+        if parameter.kind == Kind::Any {
+            task = task.value(value);
+            continue;
+        }
         task = match value {
             Value::Bool(value) => task.bool(*value),
             Value::Int(value) => task.int(*value),
@@ -83,7 +88,8 @@ fn lists(value: &Value) -> Lists {
             Value::Int(item) => lists.ints.push(*item),
             Value::Float(item) => lists.floats.push(*item),
             Value::Str(item) => lists.strings.push(item.clone()),
-            other => panic!("{other:?} in a list"),
+            // In a value of any type, which is not made of this.
+            _ => {}
         }
     }
     lists
@@ -101,6 +107,7 @@ fn in_any_order(kinds: &[u8], bytes: &[u8]) {
                 2 => reader.float().map(|_| 8),
                 3 => reader.str().map(str::len),
                 4 => reader.str_bytes().map(<[u8]>::len),
+                8 => reader.value().map(|_| 1),
                 _ => reader.list(),
             };
             let Ok(taken) = taken else { return };
