@@ -52,6 +52,7 @@ pub(crate) fn task(arguments: &[Value]) -> Task<'_> {
 mod tests {
     use nearcall::Arg;
 
+    use super::super::lines::TooLong;
     use super::*;
 
     fn first(text: &str) -> Line {
@@ -86,6 +87,8 @@ mod tests {
             let error = signature(&first(line)).unwrap_err();
             assert!(error.contains(expected), "{error:?} for {line}");
         }
+        let long = Line { number: 1, text: Err(TooLong { limit: 7 }), end: 9 };
+        assert!(signature(&long).unwrap_err().contains("longer than 7 bytes"));
     }
 
     #[test]

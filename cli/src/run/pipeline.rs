@@ -258,7 +258,7 @@ mod tests {
             .unwrap();
         let (stop, bar) = (Stop::default(), Bar::of_bytes(None, false));
         let pipeline = Pipeline { engine: &engine, threads: 8, stop: &stop, bar: &bar };
-        pipeline.run(Lines::new(io::Cursor::new(input), 1000), writer)
+        pipeline.run(Lines::new(io::Cursor::new(input), 20_000), writer)
     }
 
     #[test]
@@ -297,6 +297,20 @@ mod tests {
         assert_eq!(run(input, &mut out).unwrap(), Tally { lines: 5, errors: 0 });
         let expected = values.map(|value| format!("{{\"answer\":{value}}}\n")).concat();
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_before_it_takes_memory() {
+        let mut out = Vec::new();
+        let values = format!("{{\"x\": [{}0]}}\n", "0,".repeat(5000));
+        let input = values + &"9".repeat(20_001) + "\n{\"x\": 1}\n";
+        assert_eq!(run(input, &mut out).unwrap(), Tally { lines: 3, errors: 2 });
+        let out = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = out.lines().collect();
+        // A slot has 4,096 bytes, and the list itself is a value as well.
+        assert!(lines[0].contains("at [4095] is one value too many"), "{}", lines[0]);
+        assert!(lines[1].contains("line 2: it is longer than 20000 bytes"), "{}", lines[1]);
+        assert_eq!(lines[2], "{\"answer\":2}");
     }
 
     /// Fails once something was written.
