@@ -282,6 +282,33 @@ fn what_is_nested_too_deep_is_an_error_of_its_line_alone() {
 }
 
 #[test]
+fn arrays_of_numpy_come_out_as_nested_lists_of_numbers() {
+    let Some(desk) = Desk::new() else { return };
+    let model = "
+import numpy
+
+def model(numbers, dtype):
+    return {'array': numpy.array(numbers, dtype=dtype)}
+";
+    desk.write("own.py", model);
+    let tasks = [
+        json!({"numbers": [[1, 2.5], [-3, 0]], "dtype": "float16"}),
+        json!({"numbers": [[1], [2]], "dtype": "uint8"}),
+        json!({"numbers": [[], []], "dtype": "float32"}),
+        json!({"numbers": [[0.0, 1e10]], "dtype": "float16"}),
+    ];
+    desk.write("tasks.jsonl", &tasks.map(|task| format!("{task}\n")).concat());
+    let mut command = desk.command("run");
+    command.args(["own:model", "--tasks", "tasks.jsonl"]);
+    let lines = parse(&expect(command, 1).stdout);
+    assert_eq!(lines[0], json!({"answer": {"array": [[1.0, 2.5], [-3.0, 0.0]]}}));
+    assert_eq!(lines[1], json!({"answer": {"array": [[1], [2]]}}));
+    assert_eq!(lines[2], json!({"answer": {"array": [[], []]}}));
+    let message = lines[3]["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("answer[\"array\"][0][1] is the float inf"), "{message}");
+}
+
+#[test]
 fn an_empty_file_is_no_error_and_a_first_line_without_names_is() {
     let Some(desk) = Desk::new() else { return };
     assert_eq!(expect(desk.lines("echo:echo", ""), 0).stdout, b"");
