@@ -201,7 +201,7 @@ def model(x):
     return {1: b'', 2: [0.0, float('nan')], 3: {'a': (1,)}, 4: object()}[x]
 ";
     desk.write("own.py", model);
-    let tasks = "{\"x\": 3}\n\n[]\n{\"x\": 1.5}\n{\"y\": 3}\n{\"x\": 3, \"y\": 1}\n\
+    let tasks = "{\"x\": 3}\n\n[]\n{\"x\": [1, {\"k\": -1e999}]}\n{\"y\": 3}\n{\"x\": 3, \"y\": 1}\n\
                  {\"x\": 99999999999999999999}\n{\"x\": NaN}\n{\"x\": 1}\n{\"x\": 2}\n{\"x\": 4}\n{\"x\": 5}";
     desk.write("tasks.jsonl", tasks);
     let mut command = desk.command("run");
@@ -212,9 +212,9 @@ def model(x):
     let expected = [
         ("InvalidTask", "line 2: it is blank"),
         ("InvalidTask", "line 3: "),
-        ("InvalidTask", "line 4: \"x\" is a float"),
+        ("InvalidTask", "line 4: \"x\" at [1][\"k\"] is -1e999"),
         ("InvalidTask", "line 5: \"x\" is missing"),
-        ("InvalidTask", "line 6: \"y\" is not in the signature"),
+        ("InvalidTask", "line 6: \"y\" is not among the names"),
         ("InvalidTask", "line 7: \"x\" is 99999999999999999999"),
         ("InvalidTask", "line 8: it is not JSON"),
         ("NotJson", "answer is bytes"),
@@ -233,11 +233,87 @@ def model(x):
 }
 
 #[test]
-fn an_empty_file_is_no_error_and_a_first_line_without_a_signature_is() {
+fn any_json_reaches_the_model_as_python_itself_reads_it_and_comes_back() {
+    let Some(desk) = Desk::new() else { return };
+    // `repr` tells an int from a float, and the order of a dict.
+    let model = "
+import json
+
+def model(x, text):
+    expected = json.loads(text)
+    assert repr(x) == repr(expected), f'{x!r} is not {expected!r}'
+    return x
+";
+    desk.write("own.py", model);
+    let deep = "[".repeat(64) + &"]".repeat(64);
+    let texts = [
+        "null",
+        "{}",
+        "[]",
+        "[[], {}, [[]], {\"\": {}}]",
+        "[null, true, 1, 1.0, \"1\", [false], {\"k\": null}]",
+        "{\"z\": {\"b\": [1, 2.5], \"a\": {\"n\": null}}, \"y\": [], \"x\": 1e3}",
+        "{\"a\": 1, \"b\": 2, \"a\": [3]}",
+        "[-9223372036854775808, 9223372036854775807, 0.1, -0.0, 5e-324]",
+        "[\"\\u0000\", \"\\ud83e\\udd80\", \"stra\u{df}e\", \"\\\\\\\"\"]",
+        &deep,
+    ];
+    let tasks = texts.map(|text| format!("{{\"x\": {text}, \"text\": {}}}\n", json!(text)));
+    desk.write("tasks.jsonl", &tasks.concat());
+    let mut command = desk.command("run");
+    command.args(["own:model", "--tasks", "tasks.jsonl"]);
+    let expected =
+        texts.map(|text| json!({"answer": serde_json::from_str::<Value>(text).unwrap()}));
+    assert_eq!(parse(&expect(command, 0).stdout), expected);
+}
+
+#[test]
+fn what_is_nested_too_deep_is_an_error_of_its_line_alone() {
+    let Some(desk) = Desk::new() else { return };
+    let deep = |depth| format!("{{\"x\": {}{}}}\n", "[".repeat(depth), "]".repeat(depth));
+    let tasks = deep(65) + &deep(500_000) + "{\"x\": [1]}\n";
+    let lines = parse(&expect(desk.lines("echo:echo", &tasks), 1).stdout);
+    for (index, line) in lines[..2].iter().enumerate() {
+        let message = line["error"]["message"].as_str().unwrap();
+        let start = format!("line {}: \"x\" at [0][0]", index + 1);
+        assert!(message.starts_with(&start) && message.contains("too deep"), "{message}");
+    }
+    assert_eq!(lines[2], json!({"answer": {"x": [1]}}));
+}
+
+#[test]
+fn arrays_of_numpy_come_out_as_nested_lists_of_numbers() {
+    let Some(desk) = Desk::new() else { return };
+    let model = "
+import numpy
+
+def model(numbers, dtype):
+    return {'array': numpy.array(numbers, dtype=dtype)}
+";
+    desk.write("own.py", model);
+    let tasks = [
+        json!({"numbers": [[1, 2.5], [-3, 0]], "dtype": "float16"}),
+        json!({"numbers": [[1], [2]], "dtype": "uint8"}),
+        json!({"numbers": [[], []], "dtype": "float32"}),
+        json!({"numbers": [[0.0, 1e10]], "dtype": "float16"}),
+    ];
+    desk.write("tasks.jsonl", &tasks.map(|task| format!("{task}\n")).concat());
+    let mut command = desk.command("run");
+    command.args(["own:model", "--tasks", "tasks.jsonl"]);
+    let lines = parse(&expect(command, 1).stdout);
+    assert_eq!(lines[0], json!({"answer": {"array": [[1.0, 2.5], [-3.0, 0.0]]}}));
+    assert_eq!(lines[1], json!({"answer": {"array": [[1], [2]]}}));
+    assert_eq!(lines[2], json!({"answer": {"array": [[], []]}}));
+    let message = lines[3]["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("answer[\"array\"][0][1] is the float inf"), "{message}");
+}
+
+#[test]
+fn an_empty_file_is_no_error_and_a_first_line_without_names_is() {
     let Some(desk) = Desk::new() else { return };
     assert_eq!(expect(desk.lines("echo:echo", ""), 0).stdout, b"");
-    let output = expect(desk.lines("echo:echo", "{\"x\": null}\n"), 2);
-    assert!(stderr(&output).contains("line 1 gives no signature: \"x\" is null"), "{output:?}");
+    let output = expect(desk.lines("echo:echo", "[null]\n"), 2);
+    assert!(stderr(&output).contains("line 1 gives no names: "), "{output:?}");
 }
 
 #[test]

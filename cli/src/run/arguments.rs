@@ -1,192 +1,132 @@
-//! A line held against the signature: its values as the engine takes them.
+//! The names that the first line gives, and a line's values under them.
 
-use nearcall::{Arg, Kind, Parameter, Scalar, Signature, Task};
+use nearcall::{Signature, Task, Value};
 
-use super::object::{self, Object, Shape};
+use super::lines::Line;
+use super::object::Object;
+use super::problem::Problem;
+use super::value::value;
 
-/// An argument that owns its value.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Argument {
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Str(String),
-    Bools(Vec<bool>),
-    Ints(Vec<i64>),
-    Floats(Vec<f64>),
-    Strs(Vec<String>),
+/// The signature that a first line gives: its names alone, as every value may be of any type.
+pub(crate) fn signature(first: &Line) -> Result<Signature, String> {
+    let text = first.text.as_ref().map_err(ToString::to_string)?;
+    let object = Object::parse(text)?;
+    let signature = object.names().fold(Signature::new(), Signature::value);
+    signature.validate().map_err(|error| error.to_string())?;
+    Ok(signature)
 }
 
-impl Argument {
-    fn as_arg(&self) -> Arg<'_> {
-        match self {
-            Self::Bool(value) => Arg::Bool(*value),
-            Self::Int(value) => Arg::Int(*value),
-            Self::Float(value) => Arg::Float(*value),
-            Self::Str(value) => Arg::Str(value),
-            Self::Bools(items) => Arg::Bools(items),
-            Self::Ints(items) => Arg::Ints(items),
-            Self::Floats(items) => Arg::Floats(items),
-            Self::Strs(items) => Arg::Strings(items),
-        }
-    }
-}
-
-/// The arguments as a task.
-pub(crate) fn task(arguments: &[Argument]) -> Task<'_> {
-    arguments.iter().fold(Task::new(), |task, argument| task.arg(argument.as_arg()))
-}
-
-/// A line's arguments, in the order of the signature. The error is for the line's author.
-pub(crate) fn arguments(signature: &Signature, line: &[u8]) -> Result<Vec<Argument>, String> {
+/// A line's values in the order of the signature, `room` of them at most, those inside of others
+/// counted. The error is for the line's author.
+pub(crate) fn arguments(
+    signature: &Signature,
+    line: &[u8],
+    mut room: usize,
+) -> Result<Vec<Value>, String> {
     let object = Object::parse(line)?;
     let parameters = signature.parameters();
-    let arguments = parameters
-        .iter()
-        .enumerate()
-        .map(|(index, Parameter { name, kind, .. })| {
-            let text = object.get(name, index).ok_or_else(|| format!("{name:?} is missing"))?;
-            argument(*kind, text).map_err(|problem| format!("{name:?} {problem}"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut arguments = Vec::with_capacity(parameters.len());
+    for (index, name) in parameters.iter().map(|parameter| &parameter.name).enumerate() {
+        let text = object.get(name, index).ok_or_else(|| format!("{name:?} is missing"))?;
+        let value = value(text, &mut room).map_err(|Problem { place, what }| {
+            let at = if place.is_empty() { place } else { format!("at {place} ") };
+            format!("{name:?} {at}{what}")
+        })?;
+        arguments.push(value);
+    }
     if object.len() > parameters.len() {
         let known = |name: &str| parameters.iter().any(|parameter| parameter.name == name);
-        if let Some((name, _)) = object.items().find(|(name, _)| !known(name)) {
-            return Err(format!("{name:?} is not in the signature, which line 1 gives"));
+        if let Some(name) = object.names().find(|name| !known(name)) {
+            return Err(format!("{name:?} is not among the names, which line 1 gives"));
         }
     }
     Ok(arguments)
 }
 
-fn argument(kind: Kind, text: &str) -> Result<Argument, String> {
-    match kind {
-        Kind::One(Scalar::Bool) => bool(text).map(Argument::Bool),
-        Kind::One(Scalar::Int) => int(text).map(Argument::Int),
-        Kind::One(Scalar::Float) => float(text).map(Argument::Float),
-        Kind::One(Scalar::Str) => string(text).map(Argument::Str),
-        Kind::List(Scalar::Bool, _) => list(text, bool).map(Argument::Bools),
-        Kind::List(Scalar::Int, _) => list(text, int).map(Argument::Ints),
-        Kind::List(Scalar::Float, _) => list(text, float).map(Argument::Floats),
-        Kind::List(Scalar::Str, _) => list(text, string).map(Argument::Strs),
-    }
-}
-
-fn list<T>(text: &str, item: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
-    match Shape::of(text) {
-        Shape::List => object::list(text)?
-            .into_iter()
-            .enumerate()
-            .map(|(index, raw)| {
-                item(raw.get()).map_err(|problem| format!("at [{index}] {problem}"))
-            })
-            .collect(),
-        other => Err(format!("is {other}; it is a list in line 1")),
-    }
-}
-
-fn bool(text: &str) -> Result<bool, String> {
-    match Shape::of(text) {
-        Shape::Scalar(Scalar::Bool) => Ok(text == "true"),
-        other => Err(unlike(other, Scalar::Bool)),
-    }
-}
-
-fn int(text: &str) -> Result<i64, String> {
-    match Shape::of(text) {
-        Shape::Scalar(Scalar::Int) => {
-            text.parse().map_err(|_| format!("is {text}, which is beyond an int of 64 bits"))
-        }
-        other @ Shape::Scalar(Scalar::Float) => Err(format!(
-            "{}: write it there as 1.0 if floats are meant",
-            unlike(other, Scalar::Int)
-        )),
-        other => Err(unlike(other, Scalar::Int)),
-    }
-}
-
-fn float(text: &str) -> Result<f64, String> {
-    match Shape::of(text) {
-        Shape::Scalar(Scalar::Float | Scalar::Int) => match text.parse::<f64>() {
-            Ok(value) if value.is_finite() => Ok(value),
-            _ => Err(format!("is {text}, which is beyond a float")),
-        },
-        other => Err(unlike(other, Scalar::Float)),
-    }
-}
-
-fn string(text: &str) -> Result<String, String> {
-    match Shape::of(text) {
-        Shape::Scalar(Scalar::Str) => serde_json::from_str(text)
-            .map_err(|error| format!("is no text that can be carried: {error}")),
-        other => Err(unlike(other, Scalar::Str)),
-    }
-}
-
-fn unlike(found: Shape, expected: Scalar) -> String {
-    format!("is {found}; it is {} in line 1", Shape::Scalar(expected))
+/// The arguments as a task.
+pub(crate) fn task(arguments: &[Value]) -> Task<'_> {
+    arguments.iter().fold(Task::new(), Task::value)
 }
 
 #[cfg(test)]
 mod tests {
+    use nearcall::Arg;
+
+    use super::super::lines::TooLong;
     use super::*;
 
-    fn signature() -> Signature {
-        Signature::new().int("i").float("f").str("s").floats("l", ..).bools("b", ..)
+    fn first(text: &str) -> Line {
+        Line { number: 1, text: Ok(text.as_bytes().to_vec()), end: 0 }
+    }
+
+    fn names(signature: &Signature) -> Vec<&str> {
+        signature.parameters().iter().map(|parameter| parameter.name.as_str()).collect()
+    }
+
+    fn error(signature: &Signature, line: &str) -> String {
+        arguments(signature, line.as_bytes(), 1000).unwrap_err()
     }
 
     #[test]
-    fn a_line_gives_arguments_in_the_signatures_order() {
-        let line = br#"{"f": 2, "i": -9223372036854775808, "l": [1, 2.5], "b": [true], "s": "a\u0000\ud83e\udd80"}"#;
-        assert_eq!(
-            arguments(&signature(), line).unwrap(),
-            [
-                Argument::Int(i64::MIN),
-                Argument::Float(2.0),
-                Argument::Str("a\0🦀".to_owned()),
-                Argument::Floats(vec![1.0, 2.5]),
-                Argument::Bools(vec![true]),
-            ]
-        );
+    fn the_first_line_gives_names_in_its_order_whatever_their_values_are() {
+        let line = r#"{"z": null, "a": {"k": [1, "x"]}, "f": [], "big": 99999999999999999999}"#;
+        let signature = signature(&first(line)).unwrap();
+        assert_eq!(names(&signature), ["z", "a", "f", "big"]);
+        assert_eq!(super::signature(&first("{}")).unwrap(), Signature::new());
     }
 
     #[test]
-    fn a_task_has_the_arguments_in_order() {
-        let arguments = [Argument::Int(1), Argument::Strs(vec!["x".to_owned()])];
-        assert_eq!(task(&arguments).args(), [Arg::Int(1), Arg::Strings(&["x".to_owned()])]);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_told_by_name() {
-        let fitting = [("i", "1"), ("f", "1.0"), ("s", "\"\""), ("l", "[]"), ("b", "[]")];
-        for (name, text, expected) in [
-            ("i", "1.0", "is a float; it is an int in line 1"),
-            ("i", "9223372036854775808", "beyond an int of 64 bits"),
-            ("i", "true", "is a bool"),
-            ("i", "null", "is null"),
-            ("f", "1e999", "beyond a float"),
-            ("f", "\"1\"", "is a str"),
-            ("s", "1", "is an int"),
-            ("s", "\"\\ud800\"", "no text that can be carried"),
-            ("l", "1", "is an int; it is a list"),
-            ("l", "[1, \"x\"]", "at [1] is a str"),
-            ("b", "[0]", "at [0] is an int"),
+    fn a_first_line_without_names_is_refused_with_the_reason() {
+        for (line, expected) in [
+            ("", "it is blank"),
+            ("[1]", "expected an object"),
+            ("{\"a\": NaN}", "no NaN"),
+            ("{\"not a name\": 1}", "identifier"),
+            ("{\"a\": 1, \"a\": 2}", "twice"),
         ] {
-            let items: Vec<_> = fitting
-                .iter()
-                .map(|(key, fits)| format!("{key:?}: {}", if *key == name { text } else { fits }))
-                .collect();
-            let line = format!("{{{}}}", items.join(", "));
-            let error = arguments(&signature(), line.as_bytes()).unwrap_err();
-            let by_name = error.starts_with(&format!("{name:?}"));
-            assert!(by_name && error.contains(expected), "{error:?} for {line}");
+            let error = signature(&first(line)).unwrap_err();
+            assert!(error.contains(expected), "{error:?} for {line}");
+        }
+        let long = Line { number: 1, text: Err(TooLong { limit: 7 }), end: 9 };
+        assert!(signature(&long).unwrap_err().contains("longer than 7 bytes"));
+    }
+
+    #[test]
+    fn every_line_may_have_any_values_under_the_names_in_any_order() {
+        let signature = signature(&first(r#"{"x": 1, "y": 1.5}"#)).unwrap();
+        let found = arguments(&signature, br#"{"y": [null, {"x": true}], "x": "1"}"#, 10).unwrap();
+        let dict = Value::Dict(vec![("x".to_owned(), true.into())]);
+        let expected = [Value::from("1"), Value::List(vec![Value::None, dict])];
+        assert_eq!(found, expected);
+        assert_eq!(task(&found).args(), expected.each_ref().map(Arg::Value));
+    }
+
+    #[test]
+    fn what_cannot_be_carried_is_told_by_name_and_place() {
+        let signature = signature(&first(r#"{"a": 1, "b": 1}"#)).unwrap();
+        for (value, expected) in [
+            ("-9223372036854775809", "\"b\" is -9223372036854775809, which is beyond an int"),
+            ("{\"k\": [0, 1e999]}", "\"b\" at [\"k\"][1] is 1e999, which is beyond a float"),
+        ] {
+            let error = error(&signature, &format!("{{\"b\": {value}, \"a\": 0}}"));
+            assert!(error.starts_with(expected), "{error:?}");
         }
     }
 
     #[test]
-    fn a_missing_and_an_unknown_keyword_are_told() {
-        let signature = Signature::new().int("i");
-        assert_eq!(arguments(&signature, b"{}").unwrap_err(), "\"i\" is missing");
-        let error = arguments(&signature, br#"{"i": 1, "j": 2}"#).unwrap_err();
-        assert!(error.starts_with("\"j\" is not in the signature"), "{error}");
+    fn a_missing_and_an_unknown_name_are_told() {
+        let signature = signature(&first(r#"{"i": 1}"#)).unwrap();
+        assert_eq!(error(&signature, "{}"), "\"i\" is missing");
+        let error = error(&signature, r#"{"i": 1, "j": 2}"#);
+        assert!(error.starts_with("\"j\" is not among the names"), "{error}");
+    }
+
+    #[test]
+    fn all_values_of_a_line_have_one_room() {
+        let signature = signature(&first(r#"{"a": 1, "b": 1}"#)).unwrap();
+        let line = br#"{"a": [1, 2], "b": [3, 4]}"#;
+        assert!(arguments(&signature, line, 6).is_ok());
+        let error = arguments(&signature, line, 5).unwrap_err();
+        assert!(error.starts_with("\"b\" at [1] is one value too many"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! The input, line by line, in bounded memory.
 
+use std::fmt;
 use std::io::{self, BufRead, Read};
 
 /// The mark with which some editors begin a file.
@@ -20,6 +21,12 @@ pub(crate) struct Line {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TooLong {
     pub(crate) limit: usize,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it is longer than {} bytes: raise --slot-bytes", self.limit)
+    }
 }
 
 /// Reads lines; a last one without an end counts.

@@ -3,27 +3,32 @@
 //! # Layout
 //! - `lines`: the input, line by line, none of them too long
 //! - `object`: a line as keywords and raw values
-//! - `infer`: the signature that the first line gives
-//! - `arguments`: a line held against the signature
+//! - `value`: the text of a value as a value
+//! - `arguments`: the names that the first line gives, and a line's values under them
 //! - `pipeline`: reader, submitting threads, writer
 //! - `window`: brings finished lines back into order
 //! - `output`: answers and errors as JSON
+//! - `numbers`: numbers as JSON, tensors as nested lists
+//! - `problem`: what is wrong inside a value, and where
 
 mod arguments;
-mod infer;
 mod lines;
+mod numbers;
 mod object;
 mod output;
 mod pipeline;
+mod problem;
+mod value;
 mod window;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
+use std::iter;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
 use crate::bar::Bar;
@@ -37,19 +42,19 @@ const TEXT_PER_SLOT_BYTE: usize = 32;
 
 /// Calls a model with every task of a file.
 ///
-/// Each line of the tasks' file is a JSON object of keyword arguments. The first line gives the
-/// signature: which keywords there are, and of which kind each is: bool, int, float, str, or a
-/// list of one of these (of any length; an empty list has the kind of the first later line's that
-/// is not empty, looked for in the next 16 MiB, else float). An int is accepted where the first
-/// line has a float, but not the other way round: write 1.0 there.
+/// Each line of the tasks' file is a JSON object of keyword arguments. The first line gives their
+/// names, which every line must have; the values may be any JSON, and others in each line. The model
+/// gets what Python's json.loads makes of them: 1 is an int, 1.0 a float, null is None, an object a
+/// dict in its order, in which a key that comes again has its last value.
 ///
 /// One line comes out for each line in, in order: {"answer": ...}, or {"error": {"kind",
 /// "message", "traceback"}} with all three of them strings. A line that is no such task, a blank
 /// one included, is an error of kind InvalidTask that names its line number.
 ///
-/// JSON cannot carry everything: tuples become arrays; an answer that holds bytes, NaN or an
-/// infinity becomes an error of kind NotJson that names the place. In tasks there is no NaN or
-/// infinity either, and no int beyond 64 bits.
+/// JSON cannot carry everything: tuples become arrays, tensors (numpy arrays) nested ones of
+/// numbers; an answer that holds bytes, NaN or an infinity becomes an error of kind NotJson that
+/// names the place. In tasks there is no NaN or infinity either, no int beyond 64 bits, no lone
+/// surrogate, and nothing nested deeper than 64; the error names the place.
 ///
 /// Exit status: 0 if every line has an answer, 1 if some have errors, 2 if the engine did not
 /// start or a file failed, 130 after Ctrl-C.
@@ -109,15 +114,18 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> anyhow::Result<u8> {
     let input = Input::open(&args.tasks)?;
     let total = input.total;
     let limit = args.slot_bytes.saturating_mul(TEXT_PER_SLOT_BYTE).max(1 << 20);
-    let lines = Lines::new(BufReader::with_capacity(256 * 1024, input.reader), limit);
+    let mut lines = Lines::new(BufReader::with_capacity(256 * 1024, input.reader), limit);
     let output = Output::open(args.out.as_deref(), input.identity)?;
 
-    let Some((signature, lines)) =
-        infer::signature(lines).with_context(|| args.tasks.display().to_string())?
-    else {
+    let named = || args.tasks.display().to_string();
+    let Some(first) = lines.next().transpose().with_context(named)? else {
         output.begin()?;
         return Ok(0);
     };
+    let signature = arguments::signature(&first)
+        .map_err(|problem| anyhow!("line 1 gives no names: {problem}"))
+        .context("the first line must be a task, as the arguments' names are taken from it")
+        .with_context(named)?;
     let python_path = args.python_path();
     let threads = args.threads();
     let mut builder = args
@@ -141,7 +149,8 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> anyhow::Result<u8> {
     // Only now, so that a model that does not start costs nobody an earlier run's answers.
     let writer = output.begin()?;
     let bar = Bar::of_bytes(total, args.out.is_none());
-    let tally = Pipeline { engine: &engine, threads, stop, bar: &bar }.run(lines, writer);
+    let tally = Pipeline { engine: &engine, threads, stop, bar: &bar }
+        .run(iter::once(Ok(first)).chain(lines), writer);
     drop(bar);
     let patience = if stop.asked() { Duration::ZERO } else { options::SHUTDOWN_PATIENCE };
     engine.shutdown(patience);

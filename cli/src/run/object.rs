@@ -1,11 +1,9 @@
 //! A line as a JSON object whose values are still text.
 //!
-//! Values stay text until it is known what they shall be: a number that was read as a float would
-//! not tell any more whether it was written as an int.
+//! They are found to be valid JSON here, however deep they are nested, and read in `value`.
 
 use std::fmt;
 
-use nearcall::Scalar;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -22,15 +20,15 @@ impl<'a> Object<'a> {
             return Err("it is blank".to_owned());
         }
         let object: Self = serde_json::from_str(text).map_err(|error| problem(text, &error))?;
-        match object.twice() {
+        match twice(&object.0) {
             Some(name) => Err(format!("{name:?} is in it twice")),
             None => Ok(object),
         }
     }
 
-    /// Keywords and the text of their values.
-    pub(crate) fn items(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.get()))
+    /// The keywords.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// How many keywords there are.
@@ -46,12 +44,13 @@ impl<'a> Object<'a> {
         };
         found.map(|(_, value)| value.get())
     }
+}
 
-    fn twice(&self) -> Option<&str> {
-        let mut names: Vec<_> = self.0.iter().map(|(name, _)| name.as_str()).collect();
-        names.sort_unstable();
-        names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-    }
+/// A name that is there twice.
+pub(crate) fn twice<T>(items: &[(String, T)]) -> Option<&str> {
+    let mut names: Vec<_> = items.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 /// What is wrong with a line that is no object.
@@ -91,48 +90,6 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// What a piece of valid JSON text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// A single value of a kind that the signature knows.
-    Scalar(Scalar),
-    /// `[...]`
-    List,
-    /// `null` or `{...}`, for which a signature has no kind.
-    Other(&'static str),
-}
-
-impl Shape {
-    /// Told by the first character, and for numbers by how they are written.
-    pub(crate) fn of(text: &str) -> Self {
-        match text.as_bytes().first() {
-            Some(b'"') => Self::Scalar(Scalar::Str),
-            Some(b't' | b'f') => Self::Scalar(Scalar::Bool),
-            Some(b'[') => Self::List,
-            Some(b'{') => Self::Other("an object"),
-            Some(b'n') | None => Self::Other("null"),
-            Some(_) if text.contains(['.', 'e', 'E']) => Self::Scalar(Scalar::Float),
-            Some(_) => Self::Scalar(Scalar::Int),
-        }
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Scalar(Scalar::Int) => f.write_str("an int"),
-            Self::Scalar(scalar) => write!(f, "a {scalar}"),
-            Self::List => f.write_str("a list"),
-            Self::Other(name) => f.write_str(name),
-        }
-    }
-}
-
-/// The items of a list, as text.
-pub(crate) fn list(text: &str) -> Result<Vec<&RawValue>, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,8 +97,9 @@ mod tests {
     #[test]
     fn an_object_keeps_its_order_and_the_text_of_its_values() {
         let object = Object::parse(br#" {"b": 1.0, "a": [1, "x"], "c" : "\u00e9"} "#).unwrap();
-        let items: Vec<_> = object.items().collect();
-        assert_eq!(items, [("b", "1.0"), ("a", "[1, \"x\"]"), ("c", "\"\\u00e9\"")]);
+        assert_eq!(object.names().collect::<Vec<_>>(), ["b", "a", "c"]);
+        assert_eq!(object.get("b", 0), Some("1.0"));
+        assert_eq!(object.get("a", 1), Some("[1, \"x\"]"));
         assert_eq!(object.get("c", 0), Some("\"\\u00e9\""));
         assert_eq!(object.get("d", 0), None);
     }
@@ -163,23 +121,5 @@ mod tests {
             let error = Object::parse(line).unwrap_err();
             assert!(error.contains(expected), "{error:?} for {line:?}");
         }
-    }
-
-    #[test]
-    fn numbers_are_what_they_are_written_as() {
-        for (text, expected) in [
-            ("1", Scalar::Int),
-            ("-0", Scalar::Int),
-            ("99999999999999999999", Scalar::Int),
-            ("1.0", Scalar::Float),
-            ("1e3", Scalar::Float),
-            ("-2E-1", Scalar::Float),
-            ("true", Scalar::Bool),
-            ("\"1.0\"", Scalar::Str),
-        ] {
-            assert_eq!(Shape::of(text), Shape::Scalar(expected), "{text}");
-        }
-        assert_eq!(Shape::of("null"), Shape::Other("null"));
-        assert_eq!(Shape::of("[]"), Shape::List);
     }
 }

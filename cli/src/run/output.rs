@@ -4,6 +4,9 @@ use nearcall::ValueRef;
 use nearcall::error::{RetrieveError, SubmitError, TaskError};
 use serde::Serialize;
 
+use super::numbers::{self, put};
+use super::problem::Problem;
+
 /// An error as it goes into a line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Failure {
@@ -56,8 +59,9 @@ impl From<RetrieveError> for Failure {
 /// The line of an answer, its end included; an answer that JSON cannot carry is a failure.
 pub(crate) fn answer(value: ValueRef<'_>) -> Result<Vec<u8>, Failure> {
     let mut line = b"{\"answer\":".to_vec();
-    let mut place = "answer".to_owned();
-    write(&mut line, value, &mut place)?;
+    write(&mut line, value).map_err(|Problem { place, what }| {
+        Failure::new("NotJson", format!("answer{place} is {what}, which JSON cannot carry"))
+    })?;
     line.extend_from_slice(b"}\n");
     Ok(line)
 }
@@ -74,25 +78,22 @@ pub(crate) fn error(failure: &Failure) -> Vec<u8> {
     line
 }
 
-/// Appends a value. `place` is where it stands, as an expression in Python.
-fn write(line: &mut Vec<u8>, value: ValueRef<'_>, place: &mut String) -> Result<(), Failure> {
+/// Appends a value.
+fn write(line: &mut Vec<u8>, value: ValueRef<'_>) -> Result<(), Problem> {
     match value {
         ValueRef::None => line.extend_from_slice(b"null"),
         ValueRef::Bool(value) => put(line, &value),
         ValueRef::Int(value) => put(line, &value),
-        ValueRef::Float(value) if value.is_finite() => put(line, &value),
-        ValueRef::Float(value) => {
-            return Err(not_json(place, &format!("the float {value}")));
-        }
+        ValueRef::Float(value) => numbers::float(line, value)?,
         ValueRef::Str(value) => put(line, value),
-        ValueRef::Bytes(_) => return Err(not_json(place, "bytes")),
+        ValueRef::Bytes(_) => return Err(Problem::new("bytes")),
         ValueRef::List(items) | ValueRef::Tuple(items) => {
             line.push(b'[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
                     line.push(b',');
                 }
-                within(place, &format!("[{index}]"), |place| write(line, item, place))?;
+                write(line, item).map_err(|problem| problem.in_list(index))?;
             }
             line.push(b']');
         }
@@ -104,37 +105,20 @@ fn write(line: &mut Vec<u8>, value: ValueRef<'_>, place: &mut String) -> Result<
                 }
                 put(line, key);
                 line.push(b':');
-                within(place, &format!("[{key:?}]"), |place| write(line, item, place))?;
+                write(line, item).map_err(|problem| problem.in_dict(key))?;
             }
             line.push(b'}');
         }
+        ValueRef::Tensor(tensor) => numbers::tensor(line, tensor)?,
     }
     Ok(())
-}
-
-fn within<T>(place: &mut String, step: &str, inside: impl FnOnce(&mut String) -> T) -> T {
-    let outside = place.len();
-    place.push_str(step);
-    let result = inside(place);
-    place.truncate(outside);
-    result
-}
-
-fn not_json(place: &str, what: &str) -> Failure {
-    Failure::new("NotJson", format!("{place} is {what}, which JSON cannot carry"))
-}
-
-/// Appends what always has a form in JSON: text, bools, ints, finite floats, and structs of them.
-fn put<T: Serialize + ?Sized>(line: &mut Vec<u8>, value: &T) {
-    // Neither these values nor a vector can fail.
-    let _ = serde_json::to_writer(line, value);
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use nearcall::{Engine, PythonError, Task, Value};
+    use nearcall::{DType, Engine, PythonError, Task, Tensor, Value};
 
     use super::*;
 
@@ -166,6 +150,41 @@ mod tests {
         );
     }
 
+    fn tensor<T: nearcall::Element>(shape: &[usize], elements: &[T]) -> Value {
+        Tensor::new(shape, elements).unwrap().into()
+    }
+
+    fn halves(shape: &[usize], halves: &[u16]) -> Value {
+        let bytes = halves.iter().flat_map(|half| half.to_ne_bytes()).collect();
+        Tensor::from_bytes(DType::F16, shape, bytes).unwrap().into()
+    }
+
+    #[test]
+    fn tensors_become_nested_lists_of_numbers() {
+        for (value, expected) in [
+            (tensor(&[2, 3], &[1_i32, -2, 3, 4, 5, 6]), "[[1,-2,3],[4,5,6]]"),
+            (tensor(&[2, 1, 2], &[true, false, false, true]), "[[[true,false]],[[false,true]]]"),
+            (tensor(&[2], &[i8::MIN, 127]), "[-128,127]"),
+            (tensor(&[1], &[i16::MIN]), "[-32768]"),
+            (tensor(&[1], &[i64::MIN]), "[-9223372036854775808]"),
+            (tensor(&[1], &[u8::MAX]), "[255]"),
+            (tensor(&[1], &[u16::MAX]), "[65535]"),
+            (tensor(&[1], &[u32::MAX]), "[4294967295]"),
+            (tensor(&[1], &[u64::MAX]), "[18446744073709551615]"),
+            (
+                halves(&[2, 2], &[0x3C00, 0xC000, 0x0001, 0x7BFF]),
+                "[[1.0,-2.0],[5.960464477539063e-8,65504.0]]",
+            ),
+            (tensor(&[2], &[0.1_f32, 1.0]), "[0.10000000149011612,1.0]"),
+            (tensor(&[2], &[0.1_f64, -0.0]), "[0.1,-0.0]"),
+            (tensor(&[], &[1.5_f64]), "1.5"),
+            (tensor::<u8>(&[0], &[]), "[]"),
+            (tensor::<u8>(&[2, 0, 1 << 40], &[]), "[[],[]]"),
+        ] {
+            assert_eq!(line(value).unwrap(), format!("{{\"answer\":{expected}}}\n"));
+        }
+    }
+
     #[test]
     fn what_json_cannot_carry_is_told_with_its_place() {
         for (value, place) in [
@@ -175,6 +194,12 @@ mod tests {
                 Value::List(vec![Value::Dict(vec![("x".to_owned(), Value::Bytes(vec![1]))])]),
                 "answer[0][\"x\"] is bytes",
             ),
+            (
+                Value::List(vec![tensor(&[2, 2], &[0.0, 1.0, 2.0, f32::NEG_INFINITY])]),
+                "answer[0][1][1] is the float -inf",
+            ),
+            (halves(&[2], &[0, 0x7E00]), "answer[1] is the float NaN"),
+            (tensor::<u8>(&[1 << 20, 1 << 20, 0], &[]), "answer is a tensor with the shape"),
         ] {
             let failure = line(value).unwrap_err();
             assert_eq!(failure.kind, "NotJson");

@@ -158,14 +158,11 @@ impl Pipeline<'_> {
         let invalid = |problem: &str| Some(Err(Failure::invalid_task(line.number, problem)));
         let text = match &line.text {
             Ok(text) => text,
-            Err(long) => {
-                return invalid(&format!(
-                    "it is longer than {} bytes: raise --slot-bytes",
-                    long.limit
-                ));
-            }
+            Err(long) => return invalid(&long.to_string()),
         };
-        let arguments = match arguments(self.engine.signature(), text) {
+        // Each value takes at least one byte of a task.
+        let room = self.engine.slot_bytes();
+        let arguments = match arguments(self.engine.signature(), text, room) {
             Ok(arguments) => arguments,
             Err(problem) => return invalid(&problem),
         };
@@ -241,7 +238,8 @@ mod tests {
     use super::super::lines::Lines;
     use super::*;
 
-    /// Runs lines through a model that doubles `x`, slower for even ones, and fails for 13.
+    /// Runs lines through a model that doubles an int `x`, slower for even ones, fails for 13, and
+    /// gives back any other value.
     fn run(input: String, writer: impl Write) -> anyhow::Result<Tally> {
         let model = |args: &Args<'_>| match args.get("x") {
             Some(Value::Int(13)) => Err(PythonError::new("ValueError", "unlucky")),
@@ -251,16 +249,16 @@ mod tests {
                 }
                 Ok(Value::Int(2 * x))
             }
-            _ => Ok(Value::None),
+            other => Ok(other.cloned().into()),
         };
         let engine = Engine::builder("m:f")
-            .signature(Signature::new().int("x"))
+            .signature(Signature::new().value("x"))
             .workers(2)
             .start_with(model)
             .unwrap();
         let (stop, bar) = (Stop::default(), Bar::of_bytes(None, false));
         let pipeline = Pipeline { engine: &engine, threads: 8, stop: &stop, bar: &bar };
-        pipeline.run(Lines::new(io::Cursor::new(input), 1000), writer)
+        pipeline.run(Lines::new(io::Cursor::new(input), 20_000), writer)
     }
 
     #[test]
@@ -283,6 +281,36 @@ mod tests {
         assert!(lines[500].contains("line 501: it is blank"), "{}", lines[500]);
         assert!(lines[501].contains("line 502: it is not JSON"), "{}", lines[501]);
         assert_eq!(lines[502], "{\"answer\":2}");
+    }
+
+    #[test]
+    fn any_json_goes_in_and_comes_out() {
+        let values = [
+            "null",
+            "{}",
+            "[]",
+            "[null,true,1,1.0,\"1\",[[]],{\"k\":{}}]",
+            "{\"z\":{\"b\":[1,2.5],\"a\":{\"\":null}},\"y\":-0.1}",
+        ];
+        let mut out = Vec::new();
+        let input = values.map(|value| format!("{{\"x\": {value}}}\n")).concat();
+        assert_eq!(run(input, &mut out).unwrap(), Tally { lines: 5, errors: 0 });
+        let expected = values.map(|value| format!("{{\"answer\":{value}}}\n")).concat();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_before_it_takes_memory() {
+        let mut out = Vec::new();
+        let values = format!("{{\"x\": [{}0]}}\n", "0,".repeat(5000));
+        let input = values + &"9".repeat(20_001) + "\n{\"x\": 1}\n";
+        assert_eq!(run(input, &mut out).unwrap(), Tally { lines: 3, errors: 2 });
+        let out = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = out.lines().collect();
+        // A slot has 4,096 bytes, and the list itself is a value as well.
+        assert!(lines[0].contains("at [4095] is one value too many"), "{}", lines[0]);
+        assert!(lines[1].contains("line 2: it is longer than 20000 bytes"), "{}", lines[1]);
+        assert_eq!(lines[2], "{\"answer\":2}");
     }
 
     /// Fails once something was written.
