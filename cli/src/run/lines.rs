@@ -25,7 +25,7 @@ pub(crate) struct TooLong {
 
 impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "it is longer than {} bytes: raise --slot-bytes", self.limit)
+        write!(f, "it is longer than {} bytes: raise --payload-bytes", self.limit)
     }
 }
 

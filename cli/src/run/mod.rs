@@ -38,7 +38,10 @@ use lines::Lines;
 use pipeline::{Pipeline, Tally};
 
 /// A line may be this much longer than the task in it: digits, escapes and blanks take room.
-const TEXT_PER_SLOT_BYTE: usize = 32;
+const TEXT_PER_BYTE: usize = 8;
+
+/// Room of a slot, in bytes: what nearly all tasks and answers fit.
+const SLOT_BYTES: usize = 16 * 1024;
 
 /// Calls a model with every task of a file.
 ///
@@ -90,8 +93,8 @@ pub(crate) struct RunArgs {
     python_path: Vec<PathBuf>,
 
     /// The largest task or answer, in bytes as they travel
-    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024)]
-    slot_bytes: usize,
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
+    payload_bytes: usize,
 
     #[command(flatten)]
     engine: EngineArgs,
@@ -113,7 +116,7 @@ impl RunArgs {
 pub(crate) fn run(args: &RunArgs, stop: &Stop) -> anyhow::Result<u8> {
     let input = Input::open(&args.tasks)?;
     let total = input.total;
-    let limit = args.slot_bytes.saturating_mul(TEXT_PER_SLOT_BYTE).max(1 << 20);
+    let limit = args.payload_bytes.saturating_mul(TEXT_PER_BYTE).max(1 << 20);
     let mut lines = Lines::new(BufReader::with_capacity(256 * 1024, input.reader), limit);
     let output = Output::open(args.out.as_deref(), input.identity)?;
 
@@ -133,7 +136,8 @@ pub(crate) fn run(args: &RunArgs, stop: &Stop) -> anyhow::Result<u8> {
         .builder(&args.model)
         .signature(signature)
         .slots(threads.max(64))
-        .slot_bytes(args.slot_bytes);
+        .slot_bytes(SLOT_BYTES)
+        .payload_bytes(args.payload_bytes);
     if let Some(method) = &args.method {
         builder = builder.method(method);
     }

@@ -33,6 +33,8 @@ impl From<SubmitError> for Failure {
             SubmitError::TooLarge { .. } => "TaskTooLarge",
             SubmitError::Mismatch(_) => "InvalidTask",
             SubmitError::Unavailable { .. } => "NoWorker",
+            SubmitError::NoSharedMemory { .. } => "NoSharedMemory",
+            SubmitError::System { .. } => "EngineError",
             _ => "EngineClosed",
         };
         Self::new(kind, error)

@@ -161,7 +161,7 @@ impl Pipeline<'_> {
             Err(long) => return invalid(&long.to_string()),
         };
         // Each value takes at least one byte of a task.
-        let room = self.engine.slot_bytes();
+        let room = self.engine.slot_bytes().max(self.engine.payload_bytes());
         let arguments = match arguments(self.engine.signature(), text, room) {
             Ok(arguments) => arguments,
             Err(problem) => return invalid(&problem),
@@ -254,6 +254,7 @@ mod tests {
         let engine = Engine::builder("m:f")
             .signature(Signature::new().value("x"))
             .workers(2)
+            .payload_bytes(0)
             .start_with(model)
             .unwrap();
         let (stop, bar) = (Stop::default(), Bar::of_bytes(None, false));

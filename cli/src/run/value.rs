@@ -31,10 +31,9 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Takes a value that stands in `depth` containers.
     fn value(&mut self, depth: usize) -> Result<Value, Problem> {
-        *self.room = self
-            .room
-            .checked_sub(1)
-            .ok_or_else(|| Problem::new("is one value too many for a task: raise --slot-bytes"))?;
+        *self.room = self.room.checked_sub(1).ok_or_else(|| {
+            Problem::new("is one value too many for a task: raise --payload-bytes")
+        })?;
         self.skip_blanks();
         match self.rest.as_bytes().first() {
             Some(b'[' | b'{') if depth == MAX_DEPTH => Err(Problem::new(format!(
@@ -290,6 +289,9 @@ mod tests {
         assert!(value("[0,0,0,0]", &mut room).is_ok());
         assert_eq!(room, 0);
         let problem = value("[0,0,0,0]", &mut 4).unwrap_err();
-        assert_eq!((problem.place.as_str(), problem.what.contains("--slot-bytes")), ("[3]", true));
+        assert_eq!(
+            (problem.place.as_str(), problem.what.contains("--payload-bytes")),
+            ("[3]", true)
+        );
     }
 }
