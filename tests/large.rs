@@ -5,12 +5,14 @@
 
 mod common;
 
+use std::fs;
 use std::process::Command;
 use std::thread;
 
-use common::{Bench, PATIENCE, leak_free, wait_until};
+use common::{Bench, PATIENCE, leak_free, signal, wait_until};
 use nearcall::error::{CallError, RetrieveError, SubmitError, TaskError, WaitError};
-use nearcall::{Builder, Engine, Refusal, Signature, Task, Value};
+use nearcall::{Builder, Engine, Refusal, Signature, StartMethod, Task, Value};
+use nix::sys::signal::Signal;
 
 /// Of the engines here. Whatever is larger than the first is in the large area.
 const SLOT_BYTES: usize = 1024;
@@ -145,6 +147,42 @@ fn large_tasks_that_nobody_retrieves_leave_nothing_in_use() {
             let in_use = engine.in_use();
             if in_use == 0 { Ok(()) } else { Err(in_use.to_string()) }
         });
+    });
+}
+
+/// Bytes of the segment that a process has mapped.
+fn mapped_bytes(pid: u32) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let segment = maps.lines().filter(|line| line.contains("/dev/shm/nearcall-"));
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
+    segment
+        .map(|line| {
+            let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+            number(end) - number(start)
+        })
+        .sum()
+}
+
+#[test]
+fn the_large_area_takes_no_address_space_also_of_workers_that_start_later() {
+    leak_free(|bench| {
+        let builder = bench.builder("echo").signature(Signature::new().str("text")).slots(8);
+        let engine = builder.workers(1).start_method(StartMethod::Spawn).start().unwrap();
+        let before = engine.worker_pids()[0];
+        let mapped = mapped_bytes(before);
+        assert!(mapped > 8 * 4096 && mapped < 1 << 20, "{mapped}");
+        let text = text(300_000, 1);
+        let tickets: Vec<_> =
+            (0..8).map(|_| engine.submit(&Task::new().str(&text)).unwrap()).collect();
+        for ticket in tickets {
+            engine.wait(ticket, PATIENCE).unwrap();
+        }
+        signal(before, Signal::SIGKILL);
+        let after = wait_until("another worker", || match engine.worker_pids()[..] {
+            [pid] if pid != before => Ok(pid),
+            _ => Err(String::new()),
+        });
+        assert_eq!(mapped_bytes(after), mapped);
     });
 }
 

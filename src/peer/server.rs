@@ -17,7 +17,7 @@ use super::serve::{End, Worker};
 use super::{Handler, Runtime};
 use crate::error::PeerError;
 use crate::faults;
-use crate::shm::{LAYOUT_VERSION, LargeArea, Region};
+use crate::shm::{LAYOUT_VERSION, LargeArea, Region, bytes_to_map};
 use crate::sys::pipe::{self, Outlet};
 use crate::sys::socket::Watch;
 use crate::sys::{memory, process, socket};
@@ -120,8 +120,7 @@ impl Station {
         let control = inherited(control)?;
         let segment = inherited(segment)?;
         let system = |action| move |source| PeerError::System { action, source };
-        let bytes =
-            memory::size_of_shared(segment.as_fd()).map_err(system("look at the segment"))?;
+        let bytes = bytes_to_map(segment.as_fd()).map_err(system("look at the segment"))?;
         let base = memory::map_shared(segment.as_fd(), bytes).map_err(system("map the segment"))?;
         // SAFETY: `base` was just mapped with `bytes` bytes, and nothing ever unmaps it; this
         // process reaches it through the region only.

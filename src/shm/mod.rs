@@ -15,7 +15,7 @@ pub(crate) use layout::{
     ENTRY_BYTES, LAYOUT_VERSION, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS,
     MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
 };
-pub(crate) use region::{Payload, Region, RingWords, Slot, copy_words};
+pub(crate) use region::{Payload, Region, RingWords, Slot, bytes_to_map, copy_words};
 pub(crate) use segment::{Segment, SegmentError};
 pub(crate) use state::{Entry, Owner, Phase, Position, State};
 

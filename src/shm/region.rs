@@ -1,7 +1,9 @@
 //! From a mapping's address to its parts: the one place where shared bytes get types.
 
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{memory, robust_mutex};
@@ -12,6 +14,19 @@ use super::layout::{
     ConsumerEnd, EntryWords, Header, HostWords, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes,
     SlotWords, WorkerWords,
 };
+
+/// How much of the segment behind `descriptor` is to be mapped: not the large area, which makes the file
+/// longer than that. Believed only after [`Region::attach`] has held it against the layout.
+///
+/// # Errors
+/// What the system said.
+pub(crate) fn bytes_to_map(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut word = Payload::new();
+    let offset = offset_of!(Header, segment_bytes) as u64;
+    memory::read_at(descriptor, offset, size_of::<u64>(), &mut word)?;
+    let said = word.as_slice().try_into().map_or(0, u64::from_le_bytes);
+    Ok(said.min(memory::size_of_shared(descriptor)?))
+}
 
 /// Private bytes of a payload: small ones without an allocation.
 pub(crate) type Payload = smallvec::SmallVec<[u8; INLINE_BYTES]>;
