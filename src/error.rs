@@ -172,6 +172,17 @@ pub enum StartError {
         /// Bytes that /dev/shm has in all.
         total: u64,
     },
+    /// This process, or those that it starts, may not write as far as the last slot's large payload.
+    #[error(
+        "the segment can get {needed} bytes long, and this process may write files of {limit} bytes \
+         (RLIMIT_FSIZE, ulimit -f): raise that, or lower slots or payload_bytes"
+    )]
+    FileSizeLimit {
+        /// Bytes that the segment can have.
+        needed: u64,
+        /// Bytes that a file may have.
+        limit: u64,
+    },
     /// The model could not be imported or preloaded, or does not take the signature's keywords.
     #[error("the model could not be imported: {}", .error.in_full())]
     Import {
@@ -381,7 +392,8 @@ pub enum SubmitError {
     },
     /// The task does not fit a slot, and there is no shared memory left for it.
     #[error(
-        "the task takes {needed} bytes of shared memory, /dev/shm has {available} of {total} bytes free:          try again when other large tasks have ended, or give the container more (docker run --shm-size)"
+        "the task takes {needed} bytes of shared memory, /dev/shm has {available} of {total} bytes free: \
+         try again when other large tasks have ended, or give the container more (docker run --shm-size)"
     )]
     NoSharedMemory {
         /// Bytes that the encoded task takes.

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use common::{Bench, PATIENCE, leak_free, signal, wait_until};
-use nearcall::error::{CallError, RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::error::{CallError, RetrieveError, StartError, SubmitError, TaskError, WaitError};
 use nearcall::{Builder, Engine, Refusal, Signature, StartMethod, Task, Value};
 use nix::sys::signal::Signal;
 
@@ -186,6 +186,72 @@ fn the_large_area_takes_no_address_space_also_of_workers_that_start_later() {
     });
 }
 
+#[test]
+fn a_model_that_closes_the_segments_descriptor_has_an_error_and_no_file_overwritten() {
+    leak_free(|bench| {
+        let file = std::env::temp_dir().join(format!("nearcall-careless-{}", std::process::id()));
+        fs::write(&file, "mine").unwrap();
+        let signature = Signature::new().int("len").str("file");
+        let engine = bench.builder("careless").signature(signature).workers(1).start().unwrap();
+        let path = file.to_str().unwrap();
+        let call = |len| engine.call(&Task::new().int(len).str(path), PATIENCE);
+        for _ in 0..3 {
+            assert_eq!(call(10).unwrap().bytes(0), Ok(&[7; 10][..]));
+            let refused = refusal(call(100_000)).to_string();
+            assert!(refused.contains("could not write a large answer"), "{refused}");
+            assert!(refused.contains("has closed the segment's descriptor"), "{refused}");
+        }
+        let long = format!("{path}{}", " ".repeat(100_000));
+        let refused = refusal(engine.call(&Task::new().int(1).str(&long), PATIENCE)).to_string();
+        assert!(refused.contains("could not read a large task"), "{refused}");
+        assert_eq!(engine.health().unwrap().deaths, 0);
+        let content = fs::read_to_string(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert_eq!(content, "mine");
+    });
+}
+
+#[test]
+fn an_idle_worker_keeps_no_large_task_or_answer() {
+    leak_free(|bench| {
+        let builder = bench.builder("echo").signature(Signature::new().str("text")).workers(1);
+        let engine = builder.start().unwrap();
+        let text = text(30 << 20, 1);
+        assert!(engine.call(&Task::new().str(&text), PATIENCE).unwrap().str(0) == Ok(&*text));
+        let pid = engine.worker_pids()[0];
+        wait_until("its memory is back", || {
+            let private = engine.memory().iter().map(|worker| worker.private).sum::<u64>();
+            if private < 15 << 20 { Ok(()) } else { Err(format!("{pid}: {private}")) }
+        });
+    });
+}
+
+/// Not a test by itself: run by the next one, with a limit on the length of files.
+#[test]
+#[ignore = "needs a limit on files: run by another test"]
+fn where_files_may_have_four_megabytes() {
+    leak_free(|bench| {
+        let error = bench.builder("echo").start().unwrap_err();
+        let StartError::FileSizeLimit { needed, limit } = error else { panic!("{error}") };
+        assert!(needed > 64 * 2 * (64 << 20) && limit == 4 << 20, "{error}");
+        let builder = echo(bench).slots(1);
+        let engine = builder.start().unwrap();
+        let text = text(500_000, 1);
+        assert!(engine.call(&Task::new().str(&text), PATIENCE).unwrap().str(0) == Ok(&*text));
+    });
+}
+
+#[test]
+fn a_limit_on_the_length_of_files_is_told_at_the_start_and_kills_nobody_later() {
+    let script = "ulimit -S -f $1 && exec \"$0\" \
+                  --exact where_files_may_have_four_megabytes --ignored --test-threads=1";
+    let own = std::env::current_exe().unwrap();
+    // In blocks of 1,024 bytes, or of 512, says whoever's shell it is: bash's has 1,024.
+    let output = Command::new("bash").args(["-c", script]).arg(own).arg("4096").output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && out.contains("1 passed"), "{out} {output:?}");
+}
+
 /// Not a test by itself: run by the next one, in a mount namespace with a small /dev/shm.
 #[test]
 #[ignore = "needs a small /dev/shm: run by another test"]
@@ -216,6 +282,19 @@ fn in_a_shared_memory_of_four_megabytes() {
             assert_eq!(engine.call(&Task::new().str("x"), PATIENCE).unwrap().str(0), Ok("x"));
         }
         assert_eq!(engine.health().unwrap().deaths, 0);
+        drop(engine);
+        // What nobody wants any more is in nobody's way.
+        let builder = bench.builder("echo").signature(Signature::new().str("text")).workers(1);
+        let engine = builder.start().unwrap();
+        let large = text(3 << 20, 4);
+        for round in 1..=10 {
+            let ticket = engine.submit(&Task::new().str(&large)).unwrap();
+            wait_until("done", || match &engine.health().unwrap().workers[..] {
+                [worker] if worker.tasks == round => Ok(()),
+                other => Err(format!("{other:?}")),
+            });
+            drop(ticket);
+        }
         drop(engine);
         // The same for what a worker has begun to write.
         let engine = bench.builder("bytes").signature(Signature::new().int("len")).start().unwrap();

@@ -193,15 +193,18 @@ impl Book {
         abandoned
     }
 
-    /// Frees those abandoned slots of which `over` says that no worker has them any more.
-    pub(crate) fn reclaim(&self, over: impl Fn(Key) -> bool) {
+    /// Those abandoned slots of which `over` says that no worker has them any more. They are the
+    /// caller's to [`release`](Self::release).
+    pub(crate) fn take_over(&self, over: impl Fn(Key) -> bool) -> Vec<Key> {
+        let mut taken = Vec::new();
         self.abandoned.lock().retain(|key| {
             let over = over(*key);
             if over {
-                self.release(*key);
+                taken.push(*key);
             }
             !over
         });
+        taken
     }
 
     #[cfg(test)]
@@ -320,9 +323,12 @@ mod tests {
         book.accept(key);
         assert!(book.abandon(key));
         assert_eq!(book.look(key), Look::Gone);
-        book.reclaim(|_| false);
+        assert!(book.take_over(|_| false).is_empty());
         assert_eq!(book.take_free(), None);
-        book.reclaim(|abandoned| abandoned == key);
+        assert_eq!(book.take_over(|abandoned| abandoned == key), [key]);
+        assert!(book.take_over(|_| true).is_empty());
+        assert_eq!(book.take_free(), None);
+        book.release(key);
         assert!(book.take_free().is_some());
     }
 }

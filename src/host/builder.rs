@@ -10,8 +10,8 @@ use super::patience::WaitPolicy;
 use super::supervisor;
 use crate::error::{ConfigError, StartError};
 use crate::shm::{
-    MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS,
-    MIN_WORKERS, Sizes,
+    EXTENT_UNIT, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES,
+    MIN_SLOTS, MIN_WORKERS, Sizes,
 };
 use crate::sys::cpus;
 use crate::wire::{
@@ -182,7 +182,7 @@ impl Builder {
         self
     }
 
-    /// The largest encoded task or answer, in bytes: up to 2 GiB, rounded up to a multiple of 4,096.
+    /// The largest encoded task or answer, in bytes: up to 2 GiB, rounded up to a multiple of 64 KiB.
     /// What is larger than [`slot_bytes`](Builder::slot_bytes) takes shared memory while it is
     /// there, and gives it back when its answer was taken. If there is none left then, that is an
     /// error of this task alone. 0 for none. Default: 64 MiB.
@@ -348,7 +348,7 @@ impl Builder {
                 .next_multiple_of(64),
             workers: within("workers", workers, MIN_WORKERS, MAX_WORKERS)?,
             payload_bytes: within("payload_bytes", self.payload_bytes, 0, MAX_PAYLOAD_BYTES)?
-                .next_multiple_of(4096),
+                .next_multiple_of(EXTENT_UNIT),
         };
         self.signature.validate()?;
         let (module, callable) = match self.model.split_once(':') {

@@ -20,7 +20,7 @@ use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
 use crate::sys::{cpus, futex};
-use crate::wire::{EncodeTo, IntoVec, Outcome, Patience, Signature, Task};
+use crate::wire::{EncodeTo, IntoVec, Outcome, Patience, Refusal, Signature, Task};
 
 /// What a thread of the host asks of the supervisor.
 #[derive(Debug)]
@@ -111,16 +111,12 @@ impl Gate {
 }
 
 /// The host's own copy of a task.
-enum TaskCopy {
-    Here(Payload),
-    /// It stands in the large area, so many bytes, where nobody else writes.
-    InLargeArea(u32),
-}
-
-impl Default for TaskCopy {
-    fn default() -> Self {
-        Self::Here(Payload::new())
-    }
+#[derive(Default)]
+struct TaskCopy {
+    bytes: Payload,
+    /// Its length, for one that stands in the large area, where only the host writes: there are no bytes
+    /// here then.
+    large: Option<u32>,
 }
 
 /// Why a large task could not be put down.
@@ -163,6 +159,7 @@ impl Core {
             SegmentError::NoRoom { needed, available, total } => {
                 StartError::NoSharedMemory { needed, available, total }
             }
+            SegmentError::FileSize { needed, limit } => StartError::FileSizeLimit { needed, limit },
             SegmentError::System { action, source } => StartError::System { action, source },
         })?;
         let random = memory::random_u64().map_err(system("draw a random number"))?;
@@ -267,10 +264,9 @@ impl Core {
         let written = task.encode_to(&mut writer).is_ok();
         if let Some(copy) = self.copy_of(key) {
             // From the slot, which is this thread's alone.
-            let mut payload = Payload::new();
-            let is_copied = slot.copy_task(bytes, &mut payload).is_ok();
-            *copy.lock() = TaskCopy::Here(payload);
-            return written && is_copied;
+            let mut copy = copy.lock();
+            copy.large = None;
+            return written && slot.copy_task(bytes, &mut copy.bytes).is_ok();
         }
         written
     }
@@ -280,17 +276,27 @@ impl Core {
     fn put_large(&self, task: &Task<'_>, needed: usize) -> Result<Key, SubmitError> {
         let large = self.segment.large();
         let mut bytes = Vec::new();
-        if needed > large.room() || bytes.try_reserve_exact(needed).is_err() {
+        if needed > large.room() {
             let slot_bytes = self.segment.region().layout().sizes.slot_bytes as usize;
             return Err(SubmitError::TooLarge { needed, room: large.room().max(slot_bytes) });
         }
+        bytes.try_reserve_exact(needed).map_err(|error| SubmitError::System {
+            action: "encode a large task",
+            reason: error.to_string(),
+        })?;
         // `check` has counted the bytes, and a vector grows: this cannot fail.
         let _ = task.encode_to(&mut IntoVec(&mut bytes));
         let key = match self.book.take_free() {
             Some(key) => key,
             None => self.take_reclaimed()?,
         };
-        if let Err(error) = large.write(key.index(), Extent::Task, &bytes) {
+        let mut written = large.write(key.index(), Extent::Task, &bytes);
+        if written.as_ref().is_err_and(memory::is_out_of_room) {
+            // Maybe it is full of what nobody wants any more.
+            self.reclaim();
+            written = large.write(key.index(), Extent::Task, &bytes);
+        }
+        if let Err(error) = written {
             self.book.release(key);
             return Err(no_room(needed, &error));
         }
@@ -301,7 +307,7 @@ impl Core {
             slot.words.task_len.store(needed as u32, Ordering::Relaxed);
         }
         if let Some(copy) = self.copy_of(key) {
-            *copy.lock() = TaskCopy::InLargeArea(needed as u32);
+            *copy.lock() = TaskCopy { large: Some(needed as u32), ..TaskCopy::default() };
         }
         Ok(key)
     }
@@ -320,7 +326,9 @@ impl Core {
         if !matches!(entrance.gate, Gate::Open) || !entrance.producer.has_room(ring) {
             let refused = entrance.gate.check().err();
             drop(entrance);
-            self.clear_large(key);
+            if self.large.is_used(key.index()) {
+                self.clear_large(key);
+            }
             self.book.release(key);
             return Err(refused.unwrap_or_else(|| {
                 // Full in the ring: a slot was handed back before its entry was reached, or the head
@@ -340,6 +348,8 @@ impl Core {
         let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) else {
             return false;
         };
+        // What the dead one may have left of an answer.
+        self.segment.large().clear(key.index(), Extent::Answer);
         let region = self.segment.region();
         let mut entrance = self.entrance.lock();
         if !entrance.producer.has_room(region.ring()) {
@@ -347,23 +357,16 @@ impl Core {
         }
         // The dead worker's outcome stands where a large task does.
         let restored = self.copy_of(key).is_some_and(|copy| {
-            match &*copy.lock() {
-                TaskCopy::Here(bytes) => {
-                    // SAFETY: the task's worker is dead, and no other can claim it before `requeue`
-                    // below.
-                    let writer = unsafe { slot.task_writer(bytes.len()) };
-                    writer.is_some_and(|writer| writer.put(bytes).is_ok())
-                }
-                // Only the host writes there.
-                TaskCopy::InLargeArea(len) => {
-                    // Relaxed: as in `task_writer`.
-                    slot.words.task_len.store(*len, Ordering::Relaxed);
-                    true
-                }
+            let copy = copy.lock();
+            if let Some(len) = copy.large {
+                // Relaxed: as in `task_writer`.
+                slot.words.task_len.store(len, Ordering::Relaxed);
+                return true;
             }
+            // SAFETY: the task's worker is dead, and no other can claim it before `requeue` below.
+            let writer = unsafe { slot.task_writer(copy.bytes.len()) };
+            writer.is_some_and(|writer| writer.put(&copy.bytes).is_ok())
         });
-        // What the dead one may have left of an answer.
-        self.segment.large().clear(key.index(), Extent::Answer);
         if !restored {
             return false;
         }
@@ -521,7 +524,14 @@ impl Core {
         let mut copied =
             self.slot(key).is_some_and(|slot| slot.copy_answer(answer.payload()).is_ok());
         if !copied || self.large.is_used(key.index()) {
-            copied = self.take_large(key, copied, answer);
+            match self.take_large(key, copied, answer) {
+                Ok(is_there) => copied = is_there,
+                Err(error) => {
+                    self.book.release(key);
+                    answer.payload().clear();
+                    return Err(RetrieveError::Task(error));
+                }
+            }
         }
         self.book.release(key);
         let outcome = match copied {
@@ -544,16 +554,44 @@ impl Core {
     /// For a task or an answer that did not fit the slot: copies the answer out, if the slot has not
     /// given it (`copied`), and gives the pages back. Whether the answer is there.
     #[cold]
-    fn take_large(&self, key: Key, copied: bool, answer: &mut Answer) -> bool {
-        let large = self.segment.large();
-        let is_read = copied
-            || self.slot(key).is_some_and(|slot| {
+    fn take_large(&self, key: Key, copied: bool, answer: &mut Answer) -> Result<bool, TaskError> {
+        let read = match self.slot(key) {
+            Some(slot) if !copied => {
                 // Relaxed: as in `copy_answer`.
                 let len = slot.words.answer_len.load(Ordering::Relaxed) as usize;
-                large.read(key.index(), Extent::Answer, len, answer.payload()).is_ok()
-            });
+                self.segment.large().read(key.index(), Extent::Answer, len, answer.payload())
+            }
+            _ => Ok(()),
+        };
         self.clear_large(key);
-        is_read
+        match read {
+            Ok(()) => Ok(true),
+            // A length that no answer has.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(TaskError::Refused(Refusal::System {
+                action: "hand a large answer to the host".to_owned(),
+                reason: error.to_string(),
+            })),
+        }
+    }
+
+    /// Whether the slot of a task that is over may have pages in the large area. (One that was said to be
+    /// small and was not, which no honest worker says, keeps them until the slot's next large task.)
+    fn may_be_large(&self, key: Key) -> bool {
+        let slot_bytes = self.segment.region().layout().sizes.slot_bytes;
+        let Some(slot) = self.slot(key) else { return false };
+        // Relaxed: as in `copy_answer`. Without an outcome of a worker's, one may have died while it
+        // wrote a large one.
+        self.large.is_used(key.index())
+            || self.outcome_of(key) == Published::By(Owner::HOST)
+            || slot.words.answer_len.load(Ordering::Relaxed) > slot_bytes
     }
 
     /// Gives back what the slot's task and answer have of the large area.
@@ -656,7 +694,7 @@ impl Core {
     /// As [`is_held`](Self::is_held). If not, its slot is about to be free: its pages go back first.
     fn is_held_or_cleared(&self, key: Key) -> bool {
         let is_held = self.is_held(key);
-        if !is_held {
+        if !is_held && self.may_be_large(key) {
             self.clear_large(key);
         }
         is_held
@@ -681,11 +719,8 @@ impl Core {
 
     /// Frees abandoned slots that no worker has any more.
     pub(crate) fn reclaim(&self) {
-        self.book.reclaim(|key| match self.outcome_of(key) {
-            Published::By(_) => {
-                self.clear_large(key);
-                true
-            }
+        let over = self.book.take_over(|key| match self.outcome_of(key) {
+            Published::By(_) => true,
             Published::NotYet => false,
             Published::Nonsense => {
                 if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
@@ -695,6 +730,13 @@ impl Core {
                 false
             }
         });
+        // Not under the list's lock: giving pages back may wait for a worker that writes some.
+        for key in over {
+            if self.may_be_large(key) {
+                self.clear_large(key);
+            }
+            self.book.release(key);
+        }
     }
 
     /// Ends the task of `key` with a verdict and wakes who waits for it. For tasks that no living
@@ -819,7 +861,8 @@ mod tests {
 
     #[test]
     fn an_answer_longer_than_there_is_room_for_ends_one_task_and_not_the_engine() {
-        for len in [u32::MAX, 1 << 31, (64 << 20) + 1, 64 << 20, 4097] {
+        let lengths = [u32::MAX, 1 << 31, (64 << 20) + 1, 64 << 20, 4097];
+        for (len, is_long) in lengths.into_iter().flat_map(|len| [(len, false), (len, true)]) {
             let open = Arc::new(AtomicU32::new(0));
             let model = {
                 let open = open.clone();
@@ -844,7 +887,7 @@ mod tests {
             let corrupt = WaitError::Retrieve(RetrieveError::Task(TaskError::Corrupt {
                 detail: "its bytes are no outcome",
             }));
-            assert_eq!(error, corrupt, "{len}");
+            assert_eq!(error, corrupt, "{len} {is_long}");
             assert_eq!(engine.call(&Task::new(), PATIENCE).unwrap().int(0), Ok(7));
         }
     }

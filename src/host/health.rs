@@ -61,8 +61,8 @@ pub struct WorkerMemory {
     pub pid: u32,
     /// All that is resident (RSS), the segment and what it shares with other workers included.
     pub resident: u64,
-    /// Its proportional part (PSS): a page that n processes have counts 1/n. The sum over all workers
-    /// and the fork server is what they take together.
+    /// Its proportional part (PSS): a page that n processes have counts 1/n. The fork server has a part,
+    /// too, of what its workers share.
     pub proportional: u64,
     /// What nobody else has: what ends with it.
     pub private: u64,

@@ -150,14 +150,15 @@ impl<'a, H: Handler> Worker<'a, H> {
         // Relaxed, here and below: for those who watch.
         self.words.running.store(key.get(), Ordering::Relaxed);
         faults::point("serve.claimed");
-        let is_read = len <= ENTRY_BYTES
-            || slot.copy_task(len, &mut self.task).is_ok()
-            || self.large.read(key.index(), Extent::Task, len, &mut self.task).is_ok();
-        faults::point("serve.copied");
-        if is_read {
-            self.call(key);
+        let read = if len <= ENTRY_BYTES || slot.copy_task(len, &mut self.task).is_ok() {
+            Ok(())
         } else {
-            self.answer.refuse(Refusal::MalformedTask);
+            self.large.read(key.index(), Extent::Task, len, &mut self.task)
+        };
+        faults::point("serve.copied");
+        match read {
+            Ok(()) => self.call(key),
+            Err(error) => self.answer.refuse(unreadable(&error)),
         }
         faults::point("serve.called");
         let is_large = self.answer.finish().len() > slot.room() && self.put_large(key);
@@ -195,6 +196,9 @@ impl<'a, H: Handler> Worker<'a, H> {
         if self.task.len() > KEPT {
             self.task = Payload::new();
         }
+        if is_large {
+            self.answer.clear();
+        }
         faults::point("serve.tidied");
         self.busy = true;
         Ok(())
@@ -206,12 +210,16 @@ impl<'a, H: Handler> Worker<'a, H> {
     fn put_large(&mut self, key: Key) -> bool {
         let outcome = self.answer.finish();
         let needed = outcome.len() as u64;
-        if self.large.write(key.index(), Extent::Answer, outcome).is_ok() {
+        let Err(error) = self.large.write(key.index(), Extent::Answer, outcome) else {
             return true;
-        }
-        let (available, total) = memory::shared_memory_room();
+        };
         // Small, so it fits every slot.
-        self.answer.refuse(Refusal::NoSharedMemory { needed, available, total });
+        self.answer.refuse(if memory::is_out_of_room(&error) {
+            let (available, total) = memory::shared_memory_room();
+            Refusal::NoSharedMemory { needed, available, total }
+        } else {
+            Refusal::System { action: "write a large answer".to_owned(), reason: error.to_string() }
+        });
         false
     }
 
@@ -386,6 +394,16 @@ impl<'a, H: Handler> Worker<'a, H> {
             self.handler.while_detached(&mut || futex::wait(&words.parked, STANDBY, None));
             ring::rise(words);
         }
+    }
+}
+
+/// Why a task's bytes could not be had.
+#[cold]
+fn unreadable(error: &io::Error) -> Refusal {
+    match error.kind() {
+        // A length that no task has.
+        io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => Refusal::MalformedTask,
+        _ => Refusal::System { action: "read a large task".to_owned(), reason: error.to_string() },
     }
 }
 

@@ -3,6 +3,7 @@
 //! Mechanism only. How many workers there are, and when one is replaced, is the host's business.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
@@ -18,6 +19,7 @@ use super::{Handler, Runtime};
 use crate::error::PeerError;
 use crate::faults;
 use crate::shm::{LAYOUT_VERSION, LargeArea, Region, bytes_to_map};
+use crate::sys::memory::FileIdentity;
 use crate::sys::pipe::{self, Outlet};
 use crate::sys::socket::Watch;
 use crate::sys::{memory, process, socket};
@@ -507,7 +509,7 @@ fn be_worker<R: Runtime>(
 
 /// Constructs the model, serves until there is a reason to stop, gives the exit status.
 fn serve_tasks<R: Runtime>(
-    station: Station,
+    mut station: Station,
     setup: &Setup,
     mut runtime: R,
     place: u16,
@@ -517,6 +519,12 @@ fn serve_tasks<R: Runtime>(
     faults::point("start.forked");
     station.region.populate();
     faults::point("start.populated");
+    // Where a model that closes descriptors by number is less likely to come upon it.
+    let system = |action| move |source| PeerError::System { action, source };
+    station.segment = memory::duplicate_high(station.segment.as_fd())
+        .map_err(system("keep the segment's descriptor"))?;
+    let identity =
+        FileIdentity::of(station.segment.as_fd()).map_err(system("look at the segment"))?;
     // Again in a worker from scratch, where nothing changes by it.
     let model = match rights::limit(&setup.limits).and_then(|()| runtime.instantiate()) {
         Ok(model) => model,
@@ -527,7 +535,9 @@ fn serve_tasks<R: Runtime>(
         }
     };
     let Station { control, segment, region } = station;
-    let large = LargeArea::new(segment.as_fd(), *region.layout());
+    // Never closed: it may be somebody else's by then, and the process ends anyway.
+    let segment = ManuallyDrop::new(segment);
+    let large = LargeArea::new(segment.as_fd(), identity, *region.layout());
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
     let worker = unsafe { Worker::new(&region, large, place, setup.patience, model) };

@@ -11,7 +11,13 @@ use std::os::fd::BorrowedFd;
 
 use super::layout::Layout;
 use super::region::Payload;
-use crate::sys::memory;
+use crate::sys::memory::{self, FileIdentity};
+
+/// Bytes written, or given back, by one system call. The kernel has one lock for the area, and keeps it
+/// through a call: nobody waits for longer than one takes.
+const PIECE: usize = 1 << 20;
+/// As [`PIECE`], for pages that go back, of which there may be none.
+const PIECE_BACK: u64 = 1 << 24;
 
 /// Which of a slot's two extents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +30,23 @@ pub(crate) enum Extent {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LargeArea<'a> {
     descriptor: BorrowedFd<'a>,
+    /// What was behind the descriptor at first. A model, or a host, that closes descriptors it has not
+    /// opened may have put a file of its own there.
+    identity: FileIdentity,
     layout: Layout,
 }
 
 impl<'a> LargeArea<'a> {
-    /// Those of the segment behind `descriptor`.
-    pub(crate) fn new(descriptor: BorrowedFd<'a>, layout: Layout) -> Self {
-        Self { descriptor, layout }
+    /// Those of the segment behind `descriptor`, which is this file.
+    pub(crate) fn new(descriptor: BorrowedFd<'a>, identity: FileIdentity, layout: Layout) -> Self {
+        Self { descriptor, identity, layout }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if FileIdentity::of(self.descriptor).is_ok_and(|found| found == self.identity) {
+            return Ok(());
+        }
+        Err(io::Error::other("somebody in this process has closed the segment's descriptor"))
     }
 
     /// The largest payload, in bytes; 0 where there are none.
@@ -54,8 +70,14 @@ impl<'a> LargeArea<'a> {
         if payload.len() > self.room() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let written = memory::write_at(self.descriptor, self.start(index, extent), payload);
-        written.inspect_err(|_| self.clear(index, extent))
+        self.check()?;
+        let mut at = self.start(index, extent);
+        for piece in payload.chunks(PIECE) {
+            memory::write_at(self.descriptor, at, piece)
+                .inspect_err(|_| self.clear(index, extent))?;
+            at += piece.len() as u64;
+        }
+        Ok(())
     }
 
     /// Copies a payload of `len` bytes out, into `into`, whose old contents go.
@@ -73,18 +95,28 @@ impl<'a> LargeArea<'a> {
         if len > self.room() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        self.check()?;
         memory::read_at(self.descriptor, self.start(index, extent), len, into)
     }
 
     /// Gives the pages of an extent back.
     pub(crate) fn clear(&self, index: u16, extent: Extent) {
-        let bytes = self.layout.sizes.payload_bytes.into();
-        memory::give_back(self.descriptor, self.start(index, extent), bytes);
+        self.give_back(self.start(index, extent), self.layout.sizes.payload_bytes.into());
     }
 
     /// Gives the pages of a slot back.
     pub(crate) fn clear_slot(&self, index: u16) {
         let bytes = 2 * u64::from(self.layout.sizes.payload_bytes);
-        memory::give_back(self.descriptor, self.start(index, Extent::Task), bytes);
+        self.give_back(self.start(index, Extent::Task), bytes);
+    }
+
+    fn give_back(&self, start: u64, bytes: u64) {
+        if bytes == 0 || self.check().is_err() {
+            return;
+        }
+        let end = start + bytes;
+        for at in (start..end).step_by(PIECE_BACK as usize) {
+            memory::give_back(self.descriptor, at, PIECE_BACK.min(end - at));
+        }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) const MAX_SLOTS: u32 = 65_535;
 pub(crate) const MIN_SLOT_BYTES: u32 = 256;
 pub(crate) const MAX_SLOT_BYTES: u32 = 1 << 24;
 pub(crate) const MAX_PAYLOAD_BYTES: u32 = 1 << 31;
+/// Extents start, and end, at multiples of this: the largest page there is.
+pub(crate) const EXTENT_UNIT: u32 = 1 << 16;
 pub(crate) const MIN_WORKERS: u32 = 1;
 pub(crate) const MAX_WORKERS: u32 = 1024;
 
@@ -202,7 +204,7 @@ pub(crate) struct Sizes {
     /// Bytes of a slot's body: a multiple of 64.
     pub(crate) slot_bytes: u32,
     pub(crate) workers: u32,
-    /// Bytes of an extent: a multiple of a page; 0 for none.
+    /// Bytes of an extent: a multiple of [`EXTENT_UNIT`]; 0 for none.
     pub(crate) payload_bytes: u32,
 }
 
@@ -228,6 +230,11 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// How long the file can get: the end of the last extent.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.extents + 2 * u64::from(self.sizes.slots) * u64::from(self.sizes.payload_bytes)
+    }
+
     /// The layout for these sizes; `None` if they are outside their limits.
     pub(crate) const fn new(sizes: Sizes) -> Option<Self> {
         let Sizes { slots, slot_bytes, workers, payload_bytes } = sizes;
@@ -239,7 +246,7 @@ impl Layout {
             || workers < MIN_WORKERS
             || workers > MAX_WORKERS
             || payload_bytes > MAX_PAYLOAD_BYTES
-            || !(payload_bytes as u64).is_multiple_of(PAGE)
+            || !payload_bytes.is_multiple_of(EXTENT_UNIT)
         {
             return None;
         }
@@ -268,7 +275,7 @@ impl Layout {
             slots: slot_words,
             bodies,
             segment_bytes,
-            extents: segment_bytes,
+            extents: align_up(segment_bytes, EXTENT_UNIT as u64),
         })
     }
 }
@@ -316,6 +323,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     row("Constants", &[INLINE_BYTES as u64], "INLINE_BYTES");
     row("Constants", &[ENTRY_BYTES as u64], "ENTRY_BYTES");
     row("Constants", &[EXTRA_PLACES.into()], "EXTRA_PLACES");
+    row("Constants", &[EXTENT_UNIT.into()], "EXTENT_UNIT");
     row("Limits", &[MIN_SLOTS.into(), MAX_SLOTS.into()], "slots");
     row("Limits", &[MIN_SLOT_BYTES.into(), MAX_SLOT_BYTES.into()], "slot_bytes");
     row("Limits", &[MIN_WORKERS.into(), MAX_WORKERS.into()], "workers");
@@ -384,9 +392,8 @@ mod tests {
                     assert!(l.ring + 64 * l.ring_entries <= l.slots);
                     assert!(l.slots + 384 * u64::from(slots) <= l.bodies);
                     assert!(l.bodies + u64::from(slots) * u64::from(slot_bytes) <= l.segment_bytes);
-                    assert!(l.segment_bytes <= l.extents);
-                    let end = l.extents + 2 * u64::from(slots) * u64::from(payload_bytes);
-                    assert!(i64::try_from(end).is_ok(), "a file that large");
+                    assert!(l.segment_bytes <= l.extents && l.extents.is_multiple_of(65_536));
+                    assert!(i64::try_from(l.file_bytes()).is_ok(), "a file that large");
                     assert!(l.ring_entries.is_power_of_two());
                     assert!(l.ring_entries >= 2 * u64::from(slots) + 2);
                     assert_eq!(l.workers % 128 + l.slots % 4096 + l.bodies % 4096, 0);
@@ -407,8 +414,8 @@ mod tests {
             Sizes { slot_bytes: (1 << 24) + 64, ..good },
             Sizes { workers: 0, ..good },
             Sizes { workers: 1025, ..good },
-            Sizes { payload_bytes: 4095, ..good },
-            Sizes { payload_bytes: MAX_PAYLOAD_BYTES + 4096, ..good },
+            Sizes { payload_bytes: 4096, ..good },
+            Sizes { payload_bytes: MAX_PAYLOAD_BYTES + EXTENT_UNIT, ..good },
         ] {
             assert_eq!(Layout::new(bad), None, "{bad:?}");
         }

@@ -10,7 +10,7 @@ use shared_memory::{Shmem, ShmemConf, ShmemError};
 use super::large::LargeArea;
 use super::layout::{Layout, Sizes};
 use super::region::Region;
-use crate::sys::memory;
+use crate::sys::memory::{self, FileIdentity};
 
 /// All names of segments start like this, so that what a killed start left behind can be found.
 const NAME_PREFIX: &str = "nearcall-";
@@ -23,6 +23,8 @@ const ATTEMPTS: usize = 16;
 pub(crate) enum SegmentError {
     /// Shared memory has no room for it.
     NoRoom { needed: u64, available: u64, total: u64 },
+    /// This process may not write a file that large.
+    FileSize { needed: u64, limit: u64 },
     /// The system refused something.
     System { action: &'static str, source: io::Error },
 }
@@ -32,6 +34,7 @@ pub(crate) struct Segment {
     region: Region,
     /// Handed to the fork server, which maps it too.
     descriptor: OwnedFd,
+    identity: FileIdentity,
     /// Unmaps when dropped; `region` points into it.
     _mapping: Shmem,
 }
@@ -52,6 +55,11 @@ impl Segment {
             action: "lay out the segment",
             source: io::ErrorKind::InvalidInput.into(),
         })?;
+        // Whoever writes beyond it is killed.
+        let limit = memory::file_size_limit();
+        if layout.file_bytes() > limit {
+            return Err(SegmentError::FileSize { needed: layout.file_bytes(), limit });
+        }
         sweep();
         let (mapping, descriptor) = create_nameless(layout.segment_bytes)?;
         if (mapping.len() as u64) < layout.segment_bytes {
@@ -88,7 +96,9 @@ impl Segment {
             source,
         })?;
         region.publish();
-        Ok(Self { region, descriptor, _mapping: mapping })
+        let identity = FileIdentity::of(descriptor.as_fd())
+            .map_err(|source| SegmentError::System { action: "look at the segment", source })?;
+        Ok(Self { region, descriptor, identity, _mapping: mapping })
     }
 
     #[inline]
@@ -98,7 +108,7 @@ impl Segment {
 
     /// What does not fit the slots.
     pub(crate) fn large(&self) -> LargeArea<'_> {
-        LargeArea::new(self.descriptor(), *self.region.layout())
+        LargeArea::new(self.descriptor(), self.identity, *self.region.layout())
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {

@@ -98,7 +98,7 @@ pub(crate) fn read_at<A: smallvec::Array<Item = u8>>(
     into: &mut smallvec::SmallVec<A>,
 ) -> io::Result<()> {
     let before = into.len();
-    into.try_reserve(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    into.try_reserve_exact(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let end = before + len;
     while into.len() < end {
         let start = into.len();
@@ -122,15 +122,45 @@ pub(crate) fn read_at<A: smallvec::Array<Item = u8>>(
     Ok(())
 }
 
+/// The same file by a descriptor of a higher number, where there are such.
+pub(crate) fn duplicate_high(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// The usual limit is 1,024 descriptors.
+    const HIGH: i32 = 1000;
+    match rustix::io::fcntl_dupfd_cloexec(descriptor, HIGH) {
+        // Fewer may be open.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::MFILE) => {
+            Ok(rustix::io::fcntl_dupfd_cloexec(descriptor, 3)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Which file a descriptor is open to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    /// # Errors
+    /// What the system said: the descriptor is closed.
+    pub(crate) fn of(descriptor: BorrowedFd<'_>) -> io::Result<Self> {
+        let status = rustix::fs::fstat(descriptor)?;
+        Ok(Self { device: status.st_dev, inode: status.st_ino })
+    }
+}
+
+/// The longest file that this process may write, in bytes (`RLIMIT_FSIZE`).
+pub(crate) fn file_size_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
 /// Gives the pages of this range back, if there are any.
 pub(crate) fn give_back(descriptor: BorrowedFd<'_>, offset: u64, bytes: u64) {
     use rustix::fs::FallocateFlags;
-    if bytes > 0 {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        while rustix::fs::fallocate(descriptor, flags, offset, bytes)
-            == Err(rustix::io::Errno::INTR)
-        {}
-    }
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    while rustix::fs::fallocate(descriptor, flags, offset, bytes) == Err(rustix::io::Errno::INTR) {}
 }
 
 /// Whether the error says that there is no room, rather than that something is wrong.

@@ -124,6 +124,14 @@ pub enum Refusal {
         /// Bytes that /dev/shm has in all.
         total: u64,
     },
+    /// The worker could not have the task's bytes, or hand the answer over: the system, or something in
+    /// its process, was in the way.
+    System {
+        /// What was tried.
+        action: String,
+        /// What the system said.
+        reason: String,
+    },
 }
 
 impl Refusal {
@@ -139,6 +147,10 @@ impl Refusal {
             3 => {
                 let mut number = || reader.take_unsigned();
                 Self::NoSharedMemory { needed: number()?, available: number()?, total: number()? }
+            }
+            4 => {
+                let mut text = || reader.take_str().map(str::to_owned);
+                Self::System { action: text()?, reason: text()? }
             }
             _ => return Err(Malformed),
         })
@@ -161,6 +173,7 @@ impl fmt::Display for Refusal {
                 "the answer takes {needed} bytes of shared memory, /dev/shm has {available} of {total} \
                  bytes free: return less, or give the container more (docker run --shm-size)"
             ),
+            Self::System { action, reason } => write!(f, "the worker could not {action}: {reason}"),
             Self::MalformedTask => f.write_str("the task's bytes do not fit the signature"),
         }
     }
@@ -405,6 +418,7 @@ mod tests {
             Refusal::TooLarge { needed: u64::MAX, room: 256 },
             Refusal::MalformedTask,
             Refusal::NoSharedMemory { needed: 1 << 40, available: 0, total: 251 },
+            Refusal::System { action: "read".to_owned(), reason: "no".to_owned() },
         ] {
             buffer.refuse(refusal.clone());
             let mut bytes = buffer.finish().to_vec();
@@ -412,7 +426,7 @@ mod tests {
             bytes.push(0);
             assert_eq!(Outcome::decode(&bytes), Err(Malformed), "a byte is left over");
         }
-        assert_eq!(Outcome::decode(&[tag::REFUSED, 4]), Err(Malformed), "there are four");
+        assert_eq!(Outcome::decode(&[tag::REFUSED, 5]), Err(Malformed), "there are five");
     }
 
     #[test]

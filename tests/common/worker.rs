@@ -231,6 +231,19 @@ impl Handler for Model {
                     .map(|target| Value::Str(format!("{target:?}")))
                     .collect(),
             ),
+            // So many bytes, with all descriptors closed that are not its own, and a file of this name
+            // opened in the place of each.
+            ("careless", Some(Value::Int(len))) => {
+                let Some(Value::Str(file)) = args.get(1) else { panic!("no file") };
+                for number in 3..1100 {
+                    // SAFETY: nothing here owns one of them.
+                    if unsafe { libc::close(number) } == 0 {
+                        let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+                        std::mem::forget(file);
+                    }
+                }
+                Value::Bytes(vec![7; len.unsigned_abs() as usize])
+            }
             // So many bytes.
             ("bytes", Some(Value::Int(len))) => Value::Bytes(vec![7; len.unsigned_abs() as usize]),
             _ => Value::Tuple(args),
