@@ -345,6 +345,7 @@ fn decode(signature: &Signature, task: &[u8]) -> Result<Vec<Value>, MalformedTas
                 let len = reader.list()?;
                 Value::List((0..len).map(|_| one(&mut reader, scalar)).collect::<Result<_, _>>()?)
             }
+            Kind::Any => reader.value()?.to_owned(),
         });
     }
     reader.finish()?;
