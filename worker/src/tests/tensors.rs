@@ -190,25 +190,41 @@ def f(x):
     );
 }
 
-#[test]
-fn numpy_is_imported_for_the_first_tensor_and_not_before() {
-    in_own_process("tests::tensors::numpy_is_imported_for_the_first_tensor_and_not_before", || {
-        let source = "
+/// Counts how often numpy is looked for when tensors come; `find` is what the search does then.
+fn count_searches(find: &str) {
+    let source = format!(
+        "
 import sys
 tried = []
 class Finder:
     def find_spec(name, path=None, target=None):
-        if name == 'numpy': tried.append(name)
+        if name == 'numpy':
+            tried.append(name)
+            {find}
 sys.meta_path.insert(0, Finder)
 def f(x):
     return len(tried)
-";
-        let mut model = model(source);
-        let mut tried = |sent: Value| value(&mut model, &any(sent));
-        assert_eq!(tried(Value::List(vec![0.5.into(), Value::None])), Value::Int(0));
-        for _ in 0..3 {
-            assert_eq!(tried(tensor(&[1], &[0_u8])), Value::Int(1));
-        }
+"
+    );
+    let mut model = model(&source);
+    let mut tried = |sent: Value| value(&mut model, &any(sent));
+    assert_eq!(tried(Value::List(vec![0.5.into(), Value::None])), Value::Int(0));
+    for _ in 0..3 {
+        assert_eq!(tried(tensor(&[1], &[0_u8])), Value::Int(1));
+    }
+}
+
+#[test]
+fn numpy_is_imported_for_the_first_tensor_and_not_before() {
+    in_own_process("tests::tensors::numpy_is_imported_for_the_first_tensor_and_not_before", || {
+        count_searches("pass");
+    });
+}
+
+#[test]
+fn a_numpy_that_is_not_there_is_looked_for_once() {
+    in_own_process("tests::tensors::a_numpy_that_is_not_there_is_looked_for_once", || {
+        count_searches("raise ModuleNotFoundError(name=name)");
     });
 }
 
