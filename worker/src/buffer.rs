@@ -114,21 +114,44 @@ impl<'py> Buffer<'py> {
             outer = last;
         }
         let (shape, strides) = (&shape[..outer], strides.map_or(&[][..], |all| &all[..outer]));
-        let start = self.raw.buf.cast::<u8>().cast_const();
-        let bytes = |at, len| {
-            // SAFETY: the buffer's own shape and strides have led to `at`, where the element stands
-            // and those that were found to follow it. Python runs no code meanwhile; a model that
-            // has another thread write to it without the GIL gets what that leaves.
-            unsafe { slice::from_raw_parts::<u8>(at, len) }
-        };
-        // A length that the compiler knows is copied by an instruction, not by a call.
-        match piece {
-            1 => walk(start, shape, strides, &mut |at| take(bytes(at, 1))),
-            2 => walk(start, shape, strides, &mut |at| take(bytes(at, 2))),
-            4 => walk(start, shape, strides, &mut |at| take(bytes(at, 4))),
-            8 => walk(start, shape, strides, &mut |at| take(bytes(at, 8))),
-            _ => walk(start, shape, strides, &mut |at| take(bytes(at, piece))),
+        match (outer, piece) {
+            // Elements alone: a call for each would take longer than its copy.
+            (1.., 1) => self.gather::<1>(shape, strides, take),
+            (1.., 2) => self.gather::<2>(shape, strides, take),
+            (1.., 4) => self.gather::<4>(shape, strides, take),
+            (1.., 8) => self.gather::<8>(shape, strides, take),
+            _ => walk(self.start(), shape, strides, &mut |at| {
+                // SAFETY: the buffer's own shape and strides have led to `at`, where an element
+                // stands, and those that were found to follow it. Python runs no code meanwhile; a
+                // model that has another thread write to it without the GIL gets what that leaves.
+                take(unsafe { slice::from_raw_parts(at, piece) });
+            }),
         }
+    }
+
+    /// Hands pieces of `N` bytes out, many at once.
+    fn gather<const N: usize>(
+        &self,
+        shape: &[usize],
+        strides: &[isize],
+        mut take: impl FnMut(&[u8]),
+    ) {
+        let mut gathered = [[0; N]; 512];
+        let mut len = 0;
+        walk(self.start(), shape, strides, &mut |at| {
+            // SAFETY: as for longer pieces; bytes may stand at any address.
+            gathered[len] = unsafe { at.cast::<[u8; N]>().read() };
+            len += 1;
+            if len == gathered.len() {
+                take(gathered.as_flattened());
+                len = 0;
+            }
+        });
+        take(gathered[..len].as_flattened());
+    }
+
+    fn start(&self) -> *const u8 {
+        self.raw.buf.cast::<u8>().cast_const()
     }
 }
 

@@ -364,6 +364,7 @@ fn arrays_with_any_strides_are_written_in_c_order() {
             "a.T",
             "a[::-1]",
             "a[:, ::-1]",
+            "a[::-1, ::-2]",
             "a[::2, 1::2]",
             "a[:, :2]",
             "a[1]",
@@ -376,6 +377,9 @@ fn arrays_with_any_strides_are_written_in_c_order() {
             "a[:, 5:].T",
             "np.stack([a, a, a]).transpose(2, 0, 1)",
             "np.stack([a, a, a]).transpose(1, 0, 2)",
+            // More than are gathered at once; and as many.
+            "np.arange(1200).reshape(40, 30).astype(a.dtype).T",
+            "np.arange(1024).reshape(32, 32).astype(a.dtype).T",
             // Elements at odd addresses.
             "np.frombuffer(b'x' + a.tobytes(), a.dtype, offset=1).reshape(a.shape)",
             "np.frombuffer(b'x' + a.tobytes(), a.dtype, offset=1).reshape(a.shape).T",
