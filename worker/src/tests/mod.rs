@@ -6,6 +6,7 @@
 //! itself (forks, counting threads) runs in a process of its own ([`in_own_process`]).
 
 mod answers;
+mod arrays;
 mod callee;
 mod calls;
 mod exceptions;
