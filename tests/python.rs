@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use common::{Bench, PATIENCE, death, leak_free, signal, wait_until};
 use nearcall::error::{CallError, RetrieveError, StartError, TaskError, WaitError};
 use nearcall::{
-    Builder, Engine, Exit, PythonError, Refusal, Signature, Task, Value, ValueRef, WorkerHealth,
-    WorkerState,
+    Builder, DType, Engine, Exit, PythonError, Refusal, Signature, Task, Tensor, Value, ValueRef,
+    WorkerHealth, WorkerState,
 };
 use nix::sys::signal::Signal;
 
@@ -68,6 +68,15 @@ fn python_error(error: CallError) -> PythonError {
     match error {
         CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Python(error)))) => {
             error
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refusal(error: CallError) -> Refusal {
+    match error {
+        CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Refused(refusal)))) => {
+            refusal
         }
         other => panic!("{other:?}"),
     }
@@ -273,6 +282,142 @@ fn every_kind_of_value_goes_in_and_comes_out_unchanged() {
 }
 
 #[test]
+fn a_value_of_any_type_goes_in_and_comes_out_unchanged() {
+    each(|bench, python| {
+        let signature = Signature::new().value("value");
+        let builder = python.builder(bench, "promises:echo_value").signature(signature);
+        let engine = builder.start().unwrap();
+        let dict = |items: &[(&str, Value)]| {
+            Value::Dict(items.iter().map(|(key, item)| ((*key).into(), item.clone())).collect())
+        };
+        let values = [
+            Value::None,
+            true.into(),
+            i64::MIN.into(),
+            "a\0ü".into(),
+            vec![0_u8, 255].into(),
+            Value::List(vec![]),
+            Value::Tuple(vec![]),
+            dict(&[]),
+            dict(&[
+                ("z", Value::List(vec![Value::Tuple(vec![1.into()]), dict(&[("", 0.5.into())])])),
+                ("ü\0", Tensor::new(&[2, 1], &[1.5_f32, -0.0]).unwrap().into()),
+                ("a", vec![Value::None, "".into()].into()),
+            ]),
+        ];
+        for value in &values {
+            let answer = engine.call(&Task::new().value(value), PATIENCE).unwrap();
+            assert_eq!(answer.value().to_owned(), *value);
+        }
+        for bits in [0x7FF8_0000_DEAD_BEEF_u64, 0xFFF0_0000_0000_0001, 1 << 63] {
+            let sent = f64::from_bits(bits);
+            let answer = engine.call(&Task::new().value(&sent.into()), PATIENCE).unwrap();
+            let ValueRef::Float(found) = answer.value() else { panic!("{answer:?}") };
+            assert_eq!(found.to_bits(), bits);
+        }
+    });
+}
+
+#[test]
+fn a_tensor_of_each_type_is_an_array_in_the_model_and_comes_back_unchanged() {
+    each(|bench, python| {
+        let engine = |model| {
+            let signature = Signature::new().value("value");
+            python.builder(bench, model).signature(signature).start().unwrap()
+        };
+        // The one has imported numpy, the other gets it with the first tensor.
+        let (describe, echo) = (engine("with_numpy:describe"), engine("promises:echo_value"));
+        for dtype in DType::ALL {
+            for shape in [&[][..], &[2, 3], &[3, 0, 5], &[1; 32]] {
+                let len = shape.iter().product::<usize>() * dtype.size();
+                let bytes: Vec<_> = (0..len).map(|index| (index % 2) as u8).collect();
+                let tensor = Tensor::from_bytes(dtype, shape, bytes.clone()).unwrap();
+                let value = Value::from(tensor);
+                let task = Task::new().value(&value);
+                let extents = shape.iter().map(|extent| Value::Int(*extent as i64)).collect();
+                let expected = Value::List(vec![
+                    true.into(),
+                    dtype.name().into(),
+                    Value::Tuple(extents),
+                    bytes.into(),
+                ]);
+                assert_eq!(describe.call(&task, PATIENCE).unwrap().value().to_owned(), expected);
+                assert_eq!(echo.call(&task, PATIENCE).unwrap().value().to_owned(), value);
+            }
+        }
+    });
+}
+
+#[test]
+fn an_array_comes_out_in_c_order_and_a_number_of_numpys_as_a_number() {
+    each(|bench, python| {
+        let signature = Signature::new().str("which");
+        let builder = python.builder(bench, "with_numpy:arrays").signature(signature);
+        let engine = builder.start().unwrap();
+        let tensor = |shape: &[usize], elements: &[i32]| {
+            Value::Tensor(Tensor::new(shape, elements).unwrap())
+        };
+        for (which, expected) in [
+            ("transposed", tensor(&[4, 3], &[0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11])),
+            ("reversed", tensor(&[3, 2], &[11, 9, 7, 5, 3, 1])),
+            ("broadcast", tensor(&[2, 4], &[0, 1, 2, 3, 0, 1, 2, 3])),
+            ("scalar", Value::Float(1.5)),
+            ("rank 0", Tensor::new(&[], &[7_u8]).unwrap().into()),
+        ] {
+            let answer = engine.call(&Task::new().str(which), PATIENCE).unwrap();
+            let expected = Value::Dict(vec![("x".to_owned(), Value::List(vec![expected]))]);
+            assert_eq!(answer.value().to_owned(), expected, "{which}");
+        }
+    });
+}
+
+#[test]
+fn an_array_that_an_answer_cannot_carry_is_named_with_its_place_and_the_reason() {
+    each(|bench, python| {
+        let signature = Signature::new().str("which");
+        let builder = python.builder(bench, "with_numpy:arrays").signature(signature);
+        let engine = builder.start().unwrap();
+        let refusal =
+            |which: &str| refusal(engine.call(&Task::new().str(which), PATIENCE).unwrap_err());
+        let dtype = |dtype| {
+            format!(
+                "a numpy.ndarray: its dtype is {dtype}, an array's elements are bool, int8 to \
+                 int64, uint8 to uint64 or float16 to float64, in this machine's byte order"
+            )
+        };
+        let date =
+            "a numpy.ndarray: its memory cannot be read: cannot include dtype 'M' in a buffer";
+        for (which, reason) in [
+            ("object", dtype("object")),
+            ("record", dtype("[('a', '<i4'), ('b', '<f8')]")),
+            ("text", dtype("<U2")),
+            ("date", date.to_owned()),
+            ("big-endian", dtype(">f4")),
+            ("complex", dtype("complex64")),
+        ] {
+            assert_eq!(refusal(which).to_string(), format!("answer['x'][0] is {reason}"));
+        }
+        // The type's name has changed with numpy's versions.
+        for (which, reason) in [
+            ("masked", "an answer has no masks: return its filled(), or data and mask apart"),
+            (
+                "long double",
+                "an answer carries None, bool, int, float, str, bytes, arrays of numbers (numpy's, \
+                 and all that have the buffer protocol), and lists, tuples and str-keyed dicts of \
+                 these",
+            ),
+        ] {
+            let Refusal::Unsupported { reason: found, place, .. } = refusal(which) else {
+                panic!("{which}")
+            };
+            assert_eq!((&*found, &*place), (reason, "answer['x'][0]"));
+        }
+        let Refusal::TooLarge { needed, .. } = refusal("large") else { panic!() };
+        assert!(needed > 1 << 40, "{needed}");
+    });
+}
+
+#[test]
 fn what_a_model_raises_is_an_error_of_that_task_and_the_worker_goes_on() {
     each(|bench, python| {
         let builder = python.builder(bench, "promises:misbehave").workers(1);
@@ -346,15 +491,8 @@ fn what_an_answer_cannot_carry_is_named_with_its_type_and_place() {
     each(|bench, python| {
         let builder = python.builder(bench, "promises:misbehave");
         let engine = builder.signature(one_str()).start().unwrap();
-        let refusal = |how: &str| {
-            let error = engine.call(&Task::new().str(how), PATIENCE).unwrap_err();
-            match error {
-                CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Refused(
-                    refusal,
-                )))) => refusal,
-                other => panic!("{other:?}"),
-            }
-        };
+        let refusal =
+            |how: &str| refusal(engine.call(&Task::new().str(how), PATIENCE).unwrap_err());
         for (how, wanted_type, wanted_place) in [
             ("set", "set", "answer[1]"),
             ("big int", "int", "answer[0]"),

@@ -296,7 +296,21 @@ impl AnswerBuf {
         let _ = value::write_tensor(self, dtype, shape);
     }
 
+    /// Makes room for so many bytes of a tensor's elements. `false`: an answer has no room for them.
+    /// They are counted then, and must not be written: nobody should copy what nobody gets.
+    pub fn reserve(&mut self, bytes: usize) -> bool {
+        let needed = self.needed.saturating_add(bytes);
+        let fits = needed <= self.limit;
+        if fits {
+            self.bytes.reserve(bytes);
+        } else {
+            self.needed = needed;
+        }
+        fits
+    }
+
     /// Writes elements of a tensor, as bytes in this machine's order.
+    #[inline]
     pub fn elements(&mut self, bytes: &[u8]) {
         let _ = self.write(bytes);
     }
@@ -427,6 +441,28 @@ mod tests {
             assert_eq!(Outcome::decode(&bytes), Err(Malformed), "a byte is left over");
         }
         assert_eq!(Outcome::decode(&[tag::REFUSED, 5]), Err(Malformed), "there are five");
+    }
+
+    #[test]
+    fn elements_that_have_no_room_need_not_be_written_to_be_counted() {
+        let mut buffer = AnswerBuf::new(64);
+        for (extent, fits) in [(52, true), (53, false), (1 << 40, false), (usize::MAX / 2, false)] {
+            buffer.start_value();
+            buffer.tensor(DType::U8, &[extent]);
+            assert_eq!(buffer.reserve(extent), fits, "{extent}");
+            if fits {
+                buffer.elements(&vec![7; extent]);
+            }
+            let outcome = Outcome::decode(buffer.finish());
+            let room = 64;
+            let refused = Refusal::TooLarge { needed: extent as u64 + 12, room };
+            match outcome {
+                Ok(Outcome::Value(ValueRef::Tensor(tensor))) if fits => {
+                    assert_eq!(tensor.bytes(), [7; 52]);
+                }
+                other => assert_eq!(other, Ok(Outcome::Refused(refused)), "{extent}"),
+            }
+        }
     }
 
     #[test]

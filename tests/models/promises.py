@@ -60,6 +60,10 @@ def echo(flag, whole, real, text, flags, wholes, reals, texts):
     return flag, whole, real, text, flags, wholes, reals, texts
 
 
+def echo_value(value):
+    return value
+
+
 def kinds():
     return None, True, -(2**63), 1.5, "tëxt\0", b"\x00\xff", [1, [2]], {"a": {"b": ()}}
 

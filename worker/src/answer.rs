@@ -1,4 +1,6 @@
 //! What a model returned, written into the answer; or why it cannot be carried, and where it stood.
+//!
+//! What is no array costs no more for there being arrays: whether it is one is asked last.
 
 use nearcall::peer::{AnswerBuf, MAX_DEPTH, Refusal};
 use pyo3::ffi;
@@ -6,11 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::exception;
+use crate::tensor::{self, Unfit};
 
 /// Writes `object` as the whole answer.
 ///
 /// Subclasses count as what they inherit from (`numpy.float64` is a `float`, a named tuple a
-/// `tuple`), and are read without running any method of theirs.
+/// `tuple`), and are read without running any method of theirs. (A class that has a `__buffer__`,
+/// from Python 3.12 on, is asked for its memory.)
 #[inline]
 pub(crate) fn write(object: &Bound<'_, PyAny>, answer: &mut AnswerBuf) {
     answer.start_value();
@@ -49,12 +53,20 @@ fn value<'py>(object: &Bound<'py, PyAny>, depth: usize, answer: &mut AnswerBuf) 
     } else if let Ok(value) = object.cast::<PyBytes>() {
         answer.bytes(value.as_bytes());
     } else if let Ok(value) = object.cast::<PyFloat>() {
-        // Last, because types have no flag for it as for the others: its subclasses are searched.
+        // Late, because types have no flag for it as for the others: its subclasses are searched.
         answer.float(value.value());
     } else {
-        return fail(object, Problem::Type);
+        return array(object, answer);
     }
     Ok(())
+}
+
+/// What is left: an array, or nothing that could be carried. Apart, and called cold, so that the fast
+/// path stays as it is without arrays.
+#[cold]
+#[inline(never)]
+fn array<'py>(object: &Bound<'py, PyAny>, answer: &mut AnswerBuf) -> Written<'py> {
+    tensor::write(object, answer).or_else(|unfit| fail(object, Problem::Unfit(unfit)))
 }
 
 /// The depth of a container's items, if it may have any.
@@ -74,10 +86,11 @@ fn tuple<'py>(items: &Bound<'py, PyTuple>, depth: usize, answer: &mut AnswerBuf)
     Ok(())
 }
 
-// A list or dict can change while it is read only if Python code runs meanwhile, which nothing
-// here should cause. Should it happen all the same: each item is held while it is read, every
+// A list or dict can change while it is read only if Python code runs meanwhile, which next to
+// nothing here causes. Should it happen all the same: each item is held while it is read, every
 // access is checked, and an answer with another number of items than it announced is refused.
 
+#[inline(always)] // left to itself the compiler calls it: some nanoseconds for each list
 fn list<'py>(items: &Bound<'py, PyList>, depth: usize, answer: &mut AnswerBuf) -> Written<'py> {
     let len = items.len();
     answer.list(len);
@@ -141,8 +154,8 @@ struct Unanswerable<'py> {
 }
 
 enum Problem<'py> {
-    /// No place for its type.
-    Type,
+    /// No place for its type, or for this array.
+    Unfit(Unfit),
     /// An `int` that is too large.
     Wide,
     /// A `str` that could not be read: it has a lone surrogate, or there is no memory left.
@@ -207,9 +220,10 @@ impl<'py> Unanswerable<'py> {
             let py = object.py();
             around.reverse();
             let reason = match problem {
-                Problem::Type => "an answer carries None, bool, int, float, str, bytes, and \
-                                  lists, tuples and str-keyed dicts of these"
-                    .to_owned(),
+                Problem::Unfit(unfit) => match unfit.reason(py, &object) {
+                    Ok(reason) => reason,
+                    Err(error) => return answer.python_error(exception::describe(py, &error)),
+                },
                 Problem::Wide => "it takes more than 64 bits".to_owned(),
                 Problem::KeyType(key) => {
                     let class = exception::type_name(&key.get_type());

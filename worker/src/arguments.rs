@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::callee::{Callee, IN_FRONT};
+use crate::value;
 
 /// Why a task could not be read.
 pub(crate) enum Unreadable {
@@ -57,6 +58,7 @@ impl Arguments {
             let argument = match *kind {
                 Kind::One(scalar) => one(py, &mut reader, scalar)?,
                 Kind::List(scalar, _) => list(py, &mut reader, scalar)?,
+                Kind::Any => value::object(py, &reader.value()?)?,
             };
             self.slots[IN_FRONT + self.placed] = argument.into_ptr();
             self.placed += 1;
@@ -98,53 +100,12 @@ fn one<'py>(
     reader: &mut TaskReader<'_>,
     scalar: Scalar,
 ) -> Result<Bound<'py, PyAny>, Unreadable> {
-    let object = match scalar {
-        Scalar::Bool => {
-            let value = reader.bool()?;
-            // SAFETY: the thread is attached (`py`); so below.
-            unsafe { ffi::PyBool_FromLong(value.into()) }
-        }
-        Scalar::Int => {
-            let value = reader.int()?;
-            // `long` has 64 bits on Linux, and CPython is quickest with it.
-            // SAFETY: as above.
-            unsafe { ffi::PyLong_FromLong(value) }
-        }
-        Scalar::Float => {
-            let value = reader.float()?;
-            // SAFETY: as above.
-            unsafe { ffi::PyFloat_FromDouble(value) }
-        }
-        Scalar::Str => return text(py, reader.str_bytes()?),
-    };
-    // SAFETY: each of these gives a new reference, or null with an exception set.
-    unsafe { Bound::from_owned_ptr_or_opt(py, object) }.ok_or(Unreadable::Raised)
-}
-
-/// A `str` of UTF-8, which is checked here.
-#[inline]
-fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyAny>, Unreadable> {
-    /// The highest character of ASCII.
-    const ASCII: ffi::Py_UCS4 = 127;
-    // CPython decodes UTF-8 eight bytes at a time; what is ASCII can be copied as it is.
-    if !bytes.is_ascii() {
-        let text = str::from_utf8(bytes).map_err(|_| Unreadable::Malformed)?;
-        let (start, len) = (text.as_ptr().cast(), text.len().cast_signed());
-        // SAFETY: the thread is attached (`py`); that many bytes of UTF-8, which are copied.
-        let object = unsafe { ffi::PyUnicode_FromStringAndSize(start, len) };
-        // SAFETY: a new reference, or null with an exception set.
-        return unsafe { Bound::from_owned_ptr_or_opt(py, object) }.ok_or(Unreadable::Raised);
+    match scalar {
+        Scalar::Bool => value::bool(py, reader.bool()?),
+        Scalar::Int => value::int(py, reader.int()?),
+        Scalar::Float => value::float(py, reader.float()?),
+        Scalar::Str => value::text(py, reader.str_bytes()?),
     }
-    // SAFETY: the thread is attached (`py`). A slice is never longer than `isize::MAX`.
-    let object = unsafe { ffi::PyUnicode_New(bytes.len().cast_signed(), ASCII) };
-    // SAFETY: a new reference, or null with an exception set.
-    let object = unsafe { Bound::from_owned_ptr_or_opt(py, object) }.ok_or(Unreadable::Raised)?;
-    // SAFETY: a str that was made for ASCII keeps a byte for each character.
-    let characters = unsafe { ffi::PyUnicode_DATA(object.as_ptr()) };
-    // SAFETY: room for as many characters as there are bytes, all of them ASCII, in a str that
-    // nobody has read yet (the empty one alone is everybody's, and there is nothing to copy then).
-    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), characters.cast(), bytes.len()) };
-    Ok(object)
 }
 
 /// A list of scalars.
@@ -154,17 +115,6 @@ fn list<'py>(
     reader: &mut TaskReader<'_>,
     scalar: Scalar,
 ) -> Result<Bound<'py, PyAny>, Unreadable> {
-    // Never longer than the task's bytes, so its conversions below lose nothing.
-    let len = reader.list()?.cast_signed();
-    // SAFETY: the thread is attached (`py`).
-    let list = unsafe { ffi::PyList_New(len) };
-    // SAFETY: a new reference, or null with an exception set.
-    let list = unsafe { Bound::from_owned_ptr_or_opt(py, list) }.ok_or(Unreadable::Raised)?;
-    for index in 0..len {
-        let item = one(py, reader, scalar)?;
-        // SAFETY: a new list of `len` empty places that nobody else has; `index` is one of them,
-        // and it takes the reference over. Dropped half full, a list skips its empty places.
-        unsafe { ffi::PyList_SET_ITEM(list.as_ptr(), index, item.into_ptr()) };
-    }
-    Ok(list)
+    let len = reader.list()?;
+    value::list(py, len, || one(py, reader, scalar))
 }

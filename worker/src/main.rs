@@ -6,9 +6,13 @@
 //! - `model`: finds what `module:callable` names and makes it ready in a worker
 //! - `signature`: whether it can be called with the keywords that the host declared
 //! - `handler`: a worker's side: one task after another
-//! - `arguments`: task bytes to Python objects
+//! - `arguments`: task bytes to what a call wants
+//! - `value`: a task's values to Python objects
 //! - `callee`: the call itself
 //! - `answer`: Python objects to answer bytes
+//! - `tensor`: arrays of numbers, both ways
+//! - `buffer`: an array's memory, whoever made it
+//! - `numpy`: numpy, if it is there
 //! - `garbage`: the collector, in the pauses between calls
 //! - `exception`: Python exceptions to errors for the host
 //! - `threads`: which import has started threads
@@ -32,11 +36,26 @@
 //! all workers share.
 //!
 //! **Calls** are by keyword: the names of the signature, always all of them. The arguments are
-//! `bool`, `int`, `float`, `str` and lists of these, made anew for each call.
+//! `bool`, `int`, `float`, `str` and lists of these; and, where the signature says "value", any of
+//! what an answer may be. They are made anew for each call.
 //!
-//! **Answers** are None, `bool`, `int` of at most 64 bits, `float`, `str`, `bytes`, and lists,
-//! tuples and dicts with `str` keys of these, in 64 containers at most. Subclasses count as what
-//! they inherit from. Anything else is an error that names the type and where it stood.
+//! **Answers** are None, `bool`, `int` of at most 64 bits, `float`, `str`, `bytes`, arrays of
+//! numbers, and lists, tuples and dicts with `str` keys of these, in 64 containers at most.
+//! Subclasses count as what they inherit from. Anything else is an error that names the type and
+//! where it stood.
+//!
+//! **Arrays** arrive as a `numpy.ndarray` that is read-only, C-contiguous, aligned, and over memory
+//! of its own: the model may keep it. numpy is imported for the first one; a model that imports it
+//! itself shares it with the other workers. Where the environment has no numpy they arrive as a
+//! read-only `memoryview` of that format and shape. What cannot be one: without elements it is flat;
+//! with `float16` elements, before Python 3.12, it is a flat view of the bytes (format `B`).
+//!
+//! Returned, an array is whatever shows its memory as up to 32 dimensions of `bool`, 8 to 64-bit
+//! integers or 16 to 64-bit floats in this machine's byte order: `numpy.ndarray`, `array.array`,
+//! `memoryview`, `ctypes` arrays. It may have any strides. A `bytearray` counts as `bytes`, and numpy's
+//! scalars count as the `bool`, `int` or `float` they stand for; an array of rank 0 stays an array.
+//! Masked arrays are an error: their masks would be lost. So are objects that only convert to an
+//! array (torch tensors): the model calls `.numpy()`.
 //!
 //! **Exceptions**, `SystemExit` and `KeyboardInterrupt` included, end the task or the start,
 //! never the process.
@@ -49,17 +68,21 @@
 
 mod answer;
 mod arguments;
+mod buffer;
 mod callee;
 mod exception;
 mod garbage;
 mod handler;
 mod interpreter;
 mod model;
+mod numpy;
 mod runtime;
 mod signature;
+mod tensor;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod value;
 
 use std::process::ExitCode;
 

@@ -69,6 +69,53 @@ fn a_task_that_cannot_be_read_keeps_nothing() {
 }
 
 #[test]
+fn no_array_is_kept_whichever_way_it_goes_and_however_its_call_ends() {
+    on_python(|| {
+        let source = "
+import array, sys
+try:
+    import numpy as np
+except ImportError:
+    np = None
+ours = array.array('d', range(8))
+released = memoryview(b'x')
+released.release()
+def f(what, x):
+    if what == 'raise': raise ValueError(x)
+    if what == 'echo': return [x, {'k': x}]
+    if what == 'own': return [ours, memoryview(ours)[::2], bytearray(b'x')]
+    if what == 'released': return [x, released]
+    if what == 'format': return [x, memoryview(ours).cast('B').cast('c')]
+    if what == 'numpy': return [np.float32(1), np.arange(6).reshape(2, 3).T, np.array(1.5)]
+    if what == 'object': return np.array([{}])
+    if what == 'datetime': return [x, np.zeros(2, 'M8[s]')]
+    if what == 'masked': return [x, np.ma.masked_array([1, 2])]
+    if what == 'wide': return [np.uint64(2**64 - 1)]
+    if what == 'too large': return np.zeros(10_000)
+";
+        let signature = Signature::new().str("what").value("x");
+        let mut model = case(source, "f").signature(signature).start().unwrap();
+        let mut answer = AnswerBuf::new(4096);
+        let tensor = Value::from(Tensor::new(&[2, 3], &[0.5_f32; 6]).unwrap());
+        let pairs = vec![("a".to_owned(), tensor), ("b".to_owned(), Value::None)];
+        let x = any(Value::Tuple(vec![pairs.into(), "text".into(), vec![7_u8].into()]));
+        let mut all = vec!["raise", "echo", "own", "released", "format"];
+        if !lacks_numpy() {
+            all.extend(["numpy", "object", "datetime", "masked", "wide", "too large"]);
+        }
+        for what in all {
+            let bytes = [task(what), x.clone()].concat();
+            assert_keeps_nothing(what, || {
+                model.handle(&bytes, &mut answer);
+                model.tidy();
+            });
+        }
+        let cut = [task("echo"), x].concat();
+        assert_keeps_nothing("cut", || model.handle(&cut[..cut.len() - 1], &mut answer));
+    });
+}
+
+#[test]
 fn the_arguments_die_with_the_call() {
     on_python(|| {
         let source = "

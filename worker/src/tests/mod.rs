@@ -6,6 +6,7 @@
 //! itself (forks, counting threads) runs in a process of its own ([`in_own_process`]).
 
 mod answers;
+mod arrays;
 mod callee;
 mod calls;
 mod exceptions;
@@ -13,6 +14,8 @@ mod garbage;
 mod leaks;
 mod processes;
 mod protocol;
+mod tensors;
+mod values;
 
 use std::any::Any;
 use std::ffi::CString;
@@ -25,8 +28,8 @@ use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use nearcall::peer::{
-    AnswerBuf, Handler, Limits, ModelSpec, Outcome, Patience, PythonError, Refusal, Runtime, Setup,
-    Signature, StartMethod, ThreadReport, Value,
+    AnswerBuf, DType, Handler, Limits, ModelSpec, Outcome, Patience, PythonError, Refusal, Runtime,
+    Setup, Signature, StartMethod, Tensor, ThreadReport, Value,
 };
 use pyo3::prelude::*;
 
@@ -201,6 +204,24 @@ fn task(arguments: impl bincode::Encode) -> Vec<u8> {
     bincode::encode_to_vec(arguments, bincode::config::standard()).unwrap()
 }
 
+/// The bytes of an argument of any type.
+fn any(argument: impl Into<Value>) -> Vec<u8> {
+    // A value is written alike both ways; in an answer a byte stands in front.
+    let mut bytes = AnswerBuf::new(1 << 20);
+    bytes.start_value();
+    bytes.value(&argument.into());
+    bytes.finish()[1..].to_vec()
+}
+
+/// Whether there is no numpy to test with, which is told.
+fn lacks_numpy() -> bool {
+    let lacks = Python::attach(|py| py.import("numpy").is_err());
+    if lacks {
+        eprintln!("SKIPPED: {} has no numpy; set NEARCALL_TEST_PYTHON", python_executable());
+    }
+    lacks
+}
+
 /// How a task ended.
 #[derive(Debug, PartialEq)]
 enum Ended {
@@ -229,6 +250,17 @@ fn handle(model: &mut PythonModel, task: &[u8]) -> Ended {
 fn value(model: &mut PythonModel, task: &[u8]) -> Value {
     match handle(model, task) {
         Ended::Value(value) => value,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The type, the reason and the place of an answer that must be refused.
+#[track_caller]
+fn refused(model: &mut PythonModel, task: &[u8]) -> (String, String, String) {
+    match handle(model, task) {
+        Ended::Refused(Refusal::Unsupported { type_name, reason, place }) => {
+            (type_name, reason, place)
+        }
         other => panic!("{other:?}"),
     }
 }
