@@ -211,7 +211,8 @@ impl Tensor {
             return Err(TensorError::Rank { found: shape.len(), limit: MAX_RANK });
         }
         let needed = bytes_of(dtype, shape.iter().map(|extent| *extent as u64));
-        let needed = needed.ok_or_else(|| TensorError::Overflow { dtype, shape: shape.to_vec() })?;
+        let needed =
+            needed.ok_or_else(|| TensorError::Overflow { dtype, shape: shape.to_vec() })?;
         if needed != bytes.len() as u64 {
             let found = bytes.len();
             return Err(TensorError::Size { dtype, shape: shape.to_vec(), needed, found });
@@ -401,7 +402,9 @@ mod tests {
     #[test]
     fn floats_keep_every_bit() {
         for bits in [0x7FF0_0000_0000_0001_u64, 0xFFF8_0000_0000_0123, 1 << 63, 1] {
-            let Value::Float(found) = through_a_task(&f64::from_bits(bits).into()) else { panic!() };
+            let Value::Float(found) = through_a_task(&f64::from_bits(bits).into()) else {
+                panic!()
+            };
             assert_eq!(found.to_bits(), bits);
             let tensor = Tensor::new(&[1], &[f64::from_bits(bits)]).unwrap();
             let Value::Tensor(found) = through_a_task(&tensor.into()) else { panic!() };
@@ -416,7 +419,10 @@ mod tests {
             deep = vec![("k".to_owned(), deep)].into();
         }
         let error = Signature::new().value("v").check(&Task::new().value(&deep)).unwrap_err();
-        assert_eq!(error.to_string(), r#"argument "v" has more than 64 containers inside each other"#);
+        assert_eq!(
+            error.to_string(),
+            r#"argument "v" has more than 64 containers inside each other"#
+        );
         let error = Signature::new().int("v").check(&Task::new().value(&deep)).unwrap_err();
         assert_eq!(error.to_string(), r#"argument "v" is a value, the signature says int"#);
     }
@@ -426,7 +432,10 @@ mod tests {
         let error = |shape: &[usize], bytes| {
             Tensor::from_bytes(DType::I16, shape, vec![0; bytes]).unwrap_err().to_string()
         };
-        assert_eq!(error(&[2, 3], 11), "a tensor of int16 with the shape [2, 3] has 12 bytes, not 11");
+        assert_eq!(
+            error(&[2, 3], 11),
+            "a tensor of int16 with the shape [2, 3] has 12 bytes, not 11"
+        );
         assert_eq!(error(&[0], 2), "a tensor of int16 with the shape [0] has 0 bytes, not 2");
         assert_eq!(error(&[], 0), "a tensor of int16 with the shape [] has 2 bytes, not 0");
         assert_eq!(error(&[1; 33], 2), "a tensor of 33 dimensions: there can be 32");
