@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use nearcall::error::{
-    ArgumentsError, CallAsError, CallError, SubmitError, TaskMismatch, ValueError, ValueProblem,
+    ArgumentsError, CallAsError, CallError, RetrieveError, SubmitError, TaskError, TaskMismatch,
+    ValueError, ValueProblem, WaitError,
 };
 use nearcall::{
     Answer, Args, Arguments, DType, Engine, MAX_DEPTH, PythonError, Signature, Task, Tensor, Value,
@@ -244,7 +245,10 @@ fn an_error_says_which_place_does_not_fit_and_why() {
     let (expected, found) = ("f64".to_owned(), "str".to_owned());
     assert_eq!(error.problem, ValueProblem::Type { expected, found });
 
-    assert_eq!(refusal::<Score>(&dict(&[label.clone()])), r#"value: the key "scores" is missing"#);
+    assert_eq!(
+        refusal::<Score>(&dict(std::slice::from_ref(&label))),
+        r#"value: the key "scores" is missing"#
+    );
     let shape = |shape: Value| dict(&[label.clone(), ("scores", list(&[])), ("shape", shape)]);
     let rect = dict(&[("Rect", Value::Tuple(vec![Value::Int(1), Value::Int(-1)]))]);
     let expected = "value['shape']['Rect'][1]: expected u16, found integer `-1`";
@@ -340,9 +344,22 @@ fn what_no_value_can_be_is_refused_by_its_place() {
 struct Chain(Option<Box<Chain>>);
 
 #[derive(Debug, Serialize)]
+struct Mixed(Inside);
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Inside {
+    End,
+    One(Box<Mixed>),
+    List(Vec<Mixed>),
+}
+
+#[derive(Debug, Serialize)]
 enum Nest {
     Leaf,
-    In((Box<Nest>,)),
+    New((Box<Nest>,)),
+    Pair(u8, Box<Nest>),
+    Fields { inner: Box<Nest> },
 }
 
 #[test]
@@ -355,23 +372,34 @@ fn what_is_nested_too_deep_is_an_error_and_not_the_end_of_the_stack() {
     assert!(error.to_string().ends_with("[0]: more than 64 containers inside each other"));
     let expected = "value: more than 64 containers inside each other";
     assert_eq!(refusal::<Value>(&nested(MAX_DEPTH + 1)), expected);
-    // A dict for the variant and a tuple in it: two each.
-    let nest = |depth| (0..depth).fold(Nest::Leaf, |nest, _| Nest::In((Box::new(nest),)));
-    let value = to_value(&nest(MAX_DEPTH / 2)).unwrap();
-    assert_eq!(to_value(&value).unwrap(), value);
-    assert!(to_value(&nest(MAX_DEPTH / 2 + 1)).is_err());
-    // Whatever the container is, none is taken that the wire would refuse.
-    let variant = (0..MAX_DEPTH).fold(to_value(&Nest::Leaf).unwrap(), |v, _| vec![v].into());
-    assert!(to_value(&(variant,)).is_err());
+    // A dict for the variant and a tuple or a dict in it: two each.
+    let forms: [fn(Box<Nest>) -> Nest; 3] =
+        [|inner| Nest::New((inner,)), |inner| Nest::Pair(0, inner), |inner| Nest::Fields { inner }];
+    for form in forms {
+        let nest = |depth| (0..depth).fold(Nest::Leaf, |nest, _| form(Box::new(nest)));
+        let value = to_value(&nest(MAX_DEPTH / 2)).unwrap();
+        assert_eq!(value.to::<Value>().unwrap(), value);
+        let error = to_value(&nest(MAX_DEPTH / 2 + 1)).unwrap_err();
+        assert_eq!(error.problem, ValueProblem::Deep { limit: MAX_DEPTH });
+    }
+    // A tensor is no container.
+    let deepest = (0..MAX_DEPTH).fold(tensor().into(), |value, _| Value::Tuple(vec![value]));
+    assert_eq!(to_value(&deepest).unwrap().to::<Value>().unwrap(), deepest);
 
     let mut chain = Chain(None);
     for _ in 0..10_000 {
         chain = Chain(Some(Box::new(chain)));
     }
-    let expected = "value: more than 128 options and newtypes around one value";
+    let expected = "value: more than 256 options and newtypes around one value";
     assert_eq!(to_value(&chain).unwrap_err().to_string(), expected);
     assert_eq!(refusal::<Chain>(&Value::Int(1)), expected);
     assert_eq!(refusal::<Chain>(&Tensor::new(&[], &[1_u8]).unwrap().into()), expected);
+    let mixed = (0..300).fold(Mixed(Inside::End), |mixed, level| match level % 10 {
+        0 => Mixed(Inside::List(vec![mixed])),
+        _ => Mixed(Inside::One(Box::new(mixed))),
+    });
+    let error = to_value(&mixed).unwrap_err().to_string();
+    assert!(error.ends_with("more than 256 options and newtypes around one value"), "{error}");
     // Taken apart without recursion, as its own drop is not.
     let mut next = Some(Box::new(chain));
     while let Some(chain) = next {
@@ -639,4 +667,31 @@ fn a_call_that_fails_says_at_which_end() {
     assert!(matches!(error, CallAsError::Answer(_)), "{error}");
     assert_eq!(error.to_string(), "answer['y']: expected f64, found str");
     assert_eq!(engine.in_use(), 0, "the slots are free again");
+}
+
+/// Takes its time.
+struct Slow(Duration);
+
+impl Serialize for Slow {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        std::thread::sleep(self.0);
+        serializer.collect_map([("x", 1)])
+    }
+}
+
+#[test]
+fn the_deadline_counts_from_the_call_with_the_arguments_not_from_the_task() {
+    let deadline = Duration::from_millis(600);
+    let engine = Engine::builder("test:slow")
+        .signature(Signature::new().int("x"))
+        .workers(1)
+        .start_with(move |_: &Args<'_>| {
+            // In time, had the task been the begin.
+            std::thread::sleep(deadline / 2);
+            Ok(Value::None)
+        })
+        .unwrap();
+    let error = engine.call_as::<_, Value>(&Slow(deadline), deadline).unwrap_err();
+    let passed = WaitError::Retrieve(RetrieveError::Task(TaskError::DeadlinePassed));
+    assert_eq!(error, CallAsError::Call(CallError::Wait(passed)));
 }

@@ -8,19 +8,10 @@ use serde::de::{
 };
 use serde::ser::{self, Serialize, SerializeMap, SerializeSeq, SerializeTuple, Serializer};
 
-use super::mark;
 use super::view::View;
+use super::{TRUSTED_LEN, mark};
+use crate::error::ValueProblem;
 use crate::wire::{MAX_DEPTH, Tensor, Value, ValueRef};
-
-/// Lengths that are only announced ask for no more memory than this many items.
-const TRUSTED_LEN: usize = 1024;
-
-/// What [`Value`]'s own deserialisation is told of, where it is from this room: other formats have no
-/// such types.
-pub(super) mod variant {
-    pub(in super::super) const TUPLE: &str = "$nearcall::tuple";
-    pub(in super::super) const TENSOR: &str = "$nearcall::tensor";
-}
 
 /// `None` is null; lists and tuples are sequences; `bytes` is what the format has for bytes (in JSON a
 /// sequence of numbers); a dict is a map, in its order; a tensor is what
@@ -40,8 +31,8 @@ impl Serialize for ValueRef<'_> {
     }
 }
 
-fn too_deep() -> String {
-    format!("more than {MAX_DEPTH} containers inside each other")
+fn too_deep() -> ValueProblem {
+    ValueProblem::Deep { limit: MAX_DEPTH }
 }
 
 /// A value that stands in so many containers.
@@ -98,7 +89,7 @@ impl Serialize for AtDepth<'_> {
 /// From an answer it is a copy of what is there. From other formats: null is `None`, a sequence a list,
 /// a map a dict in its order, keys are strings; an integer outside 64 signed bits and more than
 /// [`MAX_DEPTH`] containers inside each other are errors. The format has to say itself what comes next,
-/// as JSON does.
+/// as JSON does. No format says that a sequence was a tuple or a tensor.
 ///
 /// `#[serde(flatten)]`, untagged and internally tagged enums take everything apart before it is asked
 /// for: through them a tuple comes as a list, and a tensor as lists of numbers.
@@ -123,7 +114,7 @@ impl Reading {
     }
 
     fn out_of_range<E: de::Error>(number: impl fmt::Display) -> E {
-        E::custom(format!("{number} does not fit an int of 64 signed bits"))
+        E::custom(ValueProblem::IntRange { number: number.to_string() })
     }
 }
 
@@ -219,11 +210,11 @@ impl<'de> Visitor<'de> for Reading {
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
         let (name, content) = data.variant::<String>()?;
         match name.as_str() {
-            variant::TUPLE => match content.newtype_variant_seed(self)? {
+            mark::A_TUPLE => match content.newtype_variant_seed(self)? {
                 Value::List(items) => Ok(Value::Tuple(items)),
                 other => Ok(other),
             },
-            variant::TENSOR => content.newtype_variant::<Tensor>().map(Value::Tensor),
+            mark::A_TENSOR => content.newtype_variant::<Tensor>().map(Value::Tensor),
             _ => Err(de::Error::invalid_type(de::Unexpected::Enum, &self)),
         }
     }

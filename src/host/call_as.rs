@@ -58,6 +58,8 @@ impl Engine {
         A: Serialize + ?Sized,
         R: DeserializeOwned,
     {
+        // Counted from here: to take a large struct apart takes its time too.
+        let deadline = deadline.into().instant().map_or(Deadline::NEVER, Deadline::from);
         let arguments = Arguments::of(self.signature(), arguments)?;
         let answer = self.call(&arguments.as_task(), deadline)?;
         Ok(answer.to()?)
