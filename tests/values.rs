@@ -343,6 +343,10 @@ fn what_no_value_can_be_is_refused_by_its_place() {
 #[derive(Debug, Serialize, Deserialize)]
 struct Chain(Option<Box<Chain>>);
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Options(Option<Box<Options>>);
+
 #[derive(Debug, Serialize)]
 struct Mixed(Inside);
 
@@ -393,7 +397,10 @@ fn what_is_nested_too_deep_is_an_error_and_not_the_end_of_the_stack() {
     let expected = "value: more than 256 options and newtypes around one value";
     assert_eq!(to_value(&chain).unwrap_err().to_string(), expected);
     assert_eq!(refusal::<Chain>(&Value::Int(1)), expected);
-    assert_eq!(refusal::<Chain>(&Tensor::new(&[], &[1_u8]).unwrap().into()), expected);
+    let number = Tensor::new(&[], &[1_u8]).unwrap().into();
+    assert_eq!(refusal::<Chain>(&number), expected);
+    assert_eq!(refusal::<Options>(&Value::Int(1)), expected);
+    assert_eq!(refusal::<Options>(&number), expected);
     let mixed = (0..300).fold(Mixed(Inside::End), |mixed, level| match level % 10 {
         0 => Mixed(Inside::List(vec![mixed])),
         _ => Mixed(Inside::One(Box::new(mixed))),
