@@ -397,10 +397,11 @@ fn what_is_nested_too_deep_is_an_error_and_not_the_end_of_the_stack() {
     let expected = "value: more than 256 options and newtypes around one value";
     assert_eq!(to_value(&chain).unwrap_err().to_string(), expected);
     assert_eq!(refusal::<Chain>(&Value::Int(1)), expected);
-    let number = Tensor::new(&[], &[1_u8]).unwrap().into();
-    assert_eq!(refusal::<Chain>(&number), expected);
     assert_eq!(refusal::<Options>(&Value::Int(1)), expected);
-    assert_eq!(refusal::<Options>(&number), expected);
+    let numbers = Tensor::new(&[1], &[1_u8]).unwrap().into();
+    let expected = "value[0]: more than 256 options and newtypes around one value";
+    assert_eq!(refusal::<Vec<Chain>>(&numbers), expected);
+    assert_eq!(refusal::<Vec<Options>>(&numbers), expected);
     let mixed = (0..300).fold(Mixed(Inside::End), |mixed, level| match level % 10 {
         0 => Mixed(Inside::List(vec![mixed])),
         _ => Mixed(Inside::One(Box::new(mixed))),
