@@ -642,6 +642,149 @@ pub struct AnswerError {
     pub found: &'static str,
 }
 
+/// A value that does not go in, or does not come out, as the type that it was taken for.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{place}: {problem}")]
+#[non_exhaustive]
+pub struct ValueError {
+    /// Where in the value, as Python would write it: `answer['scores'][2]`.
+    pub place: String,
+    /// What is wrong there.
+    pub problem: ValueProblem,
+}
+
+/// What is wrong at a place of a value.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ValueProblem {
+    /// A value of another type.
+    #[error("expected {expected}, found {found}")]
+    Type {
+        /// What the Rust type takes.
+        expected: String,
+        /// What was there, by Python's name.
+        found: String,
+    },
+    /// A value of the right type that the Rust type does not hold.
+    #[error("expected {expected}, found {found}")]
+    Value {
+        /// What the Rust type takes.
+        expected: String,
+        /// What was there.
+        found: String,
+    },
+    /// More or fewer items than the Rust type takes.
+    #[error("expected {expected}, found a length of {found}")]
+    Length {
+        /// What the Rust type takes.
+        expected: String,
+        /// How many items were there.
+        found: usize,
+    },
+    /// A dict without a key that the Rust type needs.
+    #[error("the key {key:?} is missing")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// The answer has no such position.
+    #[error("nothing is there")]
+    Absent,
+    /// An integer that does not fit 64 signed bits, as an `int` must.
+    #[error("{number} does not fit an int of 64 signed bits")]
+    IntRange {
+        /// The integer.
+        number: String,
+    },
+    /// A map's key that is no string, as keys must be.
+    #[error("a key is {found}: keys must be str")]
+    Key {
+        /// What the key is, by Python's name.
+        found: &'static str,
+    },
+    /// More containers inside each other than there may be.
+    #[error("more than {limit} containers inside each other")]
+    Deep {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// What the type itself says.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A Rust value that cannot be a model's keyword arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ArgumentsError {
+    /// A field that cannot be a value.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// Neither a struct nor a map with string keys.
+    #[error("arguments must be a struct or a map, to have names: found {found}")]
+    NotNamed {
+        /// What was found, by Python's name.
+        found: &'static str,
+    },
+    /// A parameter without a field of its name.
+    #[error("no field for the parameter {name:?}: the fields are {fields}")]
+    Missing {
+        /// The parameter.
+        name: String,
+        /// The fields that there are.
+        fields: String,
+    },
+    /// A field that is no parameter.
+    #[error("the field {name:?} is no parameter of the model: these are {parameters}")]
+    Unknown {
+        /// The field.
+        name: String,
+        /// The signature's names.
+        parameters: String,
+    },
+    /// A name given more than once.
+    #[error("the argument {name:?} is given twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// A field of another type than its parameter.
+    #[error("{place}: found {found}, the signature says {expected}")]
+    Type {
+        /// Where, as Python would write it: `arguments['scores'][2]`.
+        place: String,
+        /// The parameter's type.
+        expected: Kind,
+        /// The type given.
+        found: &'static str,
+    },
+    /// An integer for a `float`, and no float is exactly that.
+    #[error("{place}: no float is exactly {number}, the signature says {expected}")]
+    Inexact {
+        /// Where, as Python would write it: `arguments['scores'][2]`.
+        place: String,
+        /// The parameter's type.
+        expected: Kind,
+        /// The integer.
+        number: i64,
+    },
+}
+
+/// A call with Rust types at both ends that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CallAsError {
+    /// The arguments do not fit the signature. No slot was touched.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentsError),
+    /// There is no answer.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The answer is not what the caller took it for. It is gone.
+    #[error(transparent)]
+    Answer(#[from] ValueError),
+}
+
 /// A task whose bytes do not fit the signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the task's bytes do not fit the signature")]

@@ -44,6 +44,47 @@
 //! model uses: see "The worker" in the README, and [`error::StartError`] for what is said when
 //! something does not fit.
 //!
+//! # Values
+//! A [`Task`] and the typed readers of an [`Answer`] are the quickest way in and out. The other way is
+//! through `serde`: [`Engine::call_as`] takes a struct, whose fields go to the model's parameters by
+//! name, and gives the answer as another:
+//!
+//! ```
+//! use nearcall::{Args, Engine, Signature, Tensor, Value};
+//! use std::time::Duration;
+//!
+//! #[derive(serde::Serialize)]
+//! struct Features<'a> {
+//!     image: Tensor, // arrives as a numpy array
+//!     name: &'a str,
+//! }
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Score {
+//!     label: String,
+//!     scores: Vec<f64>,
+//! }
+//!
+//! let engine = Engine::builder("cats:Classifier")
+//!     .signature(Signature::new().str("name").value("image"))
+//!     .start_with(|_: &Args<'_>| Ok(Value::Dict(vec![
+//!         ("label".to_owned(), "cat".into()),
+//!         ("scores".to_owned(), vec![Value::Float(0.75), Value::Int(0)].into()),
+//!     ])))?; // with Python: `return {"label": "cat", "scores": [0.75, 0]}`
+//!
+//! let image = Tensor::new(&[2, 2], &[0.0_f32, 0.1, 0.2, 0.3])?;
+//! let features = Features { image, name: "Tom" };
+//! let score: Score = engine.call_as(&features, Duration::from_secs(10))?;
+//! assert_eq!((score.label.as_str(), &score.scores[..]), ("cat", &[0.75, 0.0][..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A parameter that [`Signature::value`] declares takes anything that a [`Value`] can be: `None`, dicts,
+//! lists, bytes, tensors. [`to_value`] makes one of a Rust type, [`from_value`] and [`Answer::to`] make
+//! a Rust type of one and say which place does not fit (`answer['scores'][2]: expected f64, found
+//! str`), and [`Arguments`] are what [`submit`](Engine::submit) needs of a struct. Values can also be
+//! written and read in whatever format serde has.
+//!
 //! # Layout
 //! Each line names only rooms below it, with three exceptions that `docs/architecture.md` tells of.
 //!
@@ -53,6 +94,7 @@
 //!   Python
 //! - `ring`: submit order and sleep. Push, claim, publish, what is repaired after a death
 //! - `shm`: the segment. What is where in it, a slot's words (`docs/shm-layout.md`)
+//! - `convert`: Rust's own types to values and back, through `serde`
 //! - `wire`: the bytes of tasks, answers and control messages; the only room that knows `bincode`
 //! - [`error`]: one enum for each operation
 //! - `sys`: futexes, mappings, processes, pipes, sockets, what /proc and the cgroup say: the thin
@@ -70,6 +112,7 @@
 // Under a model checker only what it checks is there.
 #![cfg_attr(loom, allow(dead_code, unreachable_pub, unused_imports))]
 
+mod convert;
 pub mod error;
 mod faults;
 #[cfg(not(loom))]
@@ -83,6 +126,7 @@ mod sync;
 mod sys;
 mod wire;
 
+pub use convert::{Arguments, from_value, to_value};
 #[cfg(feature = "faults")]
 #[doc(hidden)]
 pub use faults::fault_point;

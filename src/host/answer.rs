@@ -1,6 +1,9 @@
 //! An answer: the model's return value, in memory of the host's own.
 
-use crate::error::AnswerError;
+use serde::Deserialize;
+
+use crate::convert;
+use crate::error::{AnswerError, ValueError, ValueProblem};
 use crate::shm::Payload;
 use crate::wire::{Outcome, ValueRef};
 
@@ -49,6 +52,31 @@ impl Answer {
         match self.value() {
             ValueRef::Tuple(items) => items.get(index),
             whole => (index == 0).then_some(whole),
+        }
+    }
+
+    /// The whole value as a Rust type: a struct, a tuple, anything that serde can deserialise, as
+    /// [`from_value`](crate::from_value) says. It can borrow text and bytes from the answer.
+    ///
+    /// # Errors
+    /// The first place that does not fit, as in `answer['scores'][2]: expected f64, found str`.
+    pub fn to<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ValueError> {
+        convert::read(self.value(), "answer")
+    }
+
+    /// The value at `index` as a Rust type; positions are those of [`get`](Self::get).
+    ///
+    /// # Errors
+    /// As for [`to`](Self::to); also when nothing is there.
+    pub fn get_as<'a, T: Deserialize<'a>>(&'a self, index: usize) -> Result<T, ValueError> {
+        let (whole, found) = (self.value(), self.get(index));
+        let root = match (whole, found) {
+            (ValueRef::Tuple(_), _) | (_, None) => format!("answer[{index}]"),
+            _ => "answer".to_owned(),
+        };
+        match found {
+            Some(value) => convert::read(value, &root),
+            None => Err(ValueError { place: root, problem: ValueProblem::Absent }),
         }
     }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod book;
 mod builder;
+mod call_as;
 mod core;
 mod deadlines;
 mod discover;

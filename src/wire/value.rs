@@ -351,6 +351,15 @@ impl<'a> Seq<'a> {
         (0..self.len).map_while(move |_| ValueRef::read(&mut reader, 0).ok())
     }
 
+    /// Takes the first item off the front.
+    pub(crate) fn take_first(&mut self) -> Option<ValueRef<'a>> {
+        let len = self.len.checked_sub(1)?;
+        let mut reader = Reader::new(self.bytes);
+        let first = ValueRef::read(&mut reader, 0).ok()?;
+        *self = Self { bytes: reader.rest(), len };
+        Some(first)
+    }
+
     /// The item at `index`, found by walking from the first.
     pub fn get(&self, index: usize) -> Option<ValueRef<'a>> {
         self.iter().nth(index)
@@ -404,6 +413,16 @@ impl<'a> Map<'a> {
             let key = reader.take_str().ok()?;
             Some((key, ValueRef::read(&mut reader, 0).ok()?))
         })
+    }
+
+    /// Takes the first pair off the front.
+    pub(crate) fn take_first(&mut self) -> Option<(&'a str, ValueRef<'a>)> {
+        let len = self.len.checked_sub(1)?;
+        let mut reader = Reader::new(self.bytes);
+        let key = reader.take_str().ok()?;
+        let value = ValueRef::read(&mut reader, 0).ok()?;
+        *self = Self { bytes: reader.rest(), len };
+        Some((key, value))
     }
 
     /// The value of `key`, found by walking from the first pair.
