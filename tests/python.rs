@@ -489,7 +489,7 @@ fn a_model_that_prints_megabytes_to_stdout_and_stderr_answers_and_stdout_stays_t
 #[test]
 fn what_an_answer_cannot_carry_is_named_with_its_type_and_place() {
     each(|bench, python| {
-        let builder = python.builder(bench, "promises:misbehave");
+        let builder = python.builder(bench, "promises:misbehave").payload_bytes(0);
         let engine = builder.signature(one_str()).start().unwrap();
         let refusal =
             |how: &str| refusal(engine.call(&Task::new().str(how), PATIENCE).unwrap_err());
