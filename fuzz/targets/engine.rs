@@ -37,6 +37,7 @@ fuzz_target!(|data: &[u8]| {
             .signature(Signature::new().int("number").int("manner").str("text"))
             .slots(slots)
             .slot_bytes(SLOT_BYTES)
+            .payload_bytes(0)
             .workers(workers)
             .wait_policy(policy)
             .start_with(move |args: &Args<'_>| model(&gate, args))
