@@ -58,9 +58,8 @@ fn walk(value: ValueRef<'_>) -> usize {
             items.iter().map(|(_, item)| walk(item)).sum()
         }
         ValueRef::Tensor(tensor) => {
-            let elements: usize = tensor.shape().iter().product();
-            assert_eq!(elements * tensor.dtype().size(), tensor.bytes().len());
-            tensor.shape().len()
+            assert_eq!(tensor.bytes().len() % tensor.dtype().size(), 0);
+            0
         }
         ValueRef::Str(text) => usize::from(text.chars().count() > text.len()),
         _ => 0,
