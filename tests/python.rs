@@ -327,7 +327,7 @@ fn a_tensor_of_each_type_is_an_array_in_the_model_and_comes_back_unchanged() {
         };
         // The one has imported numpy, the other gets it with the first tensor.
         let (describe, echo) = (engine("with_numpy:describe"), engine("promises:echo_value"));
-        for dtype in DType::ALL {
+        for &dtype in DType::ALL {
             for shape in [&[][..], &[2, 3], &[3, 0, 5], &[1; 32]] {
                 let len = shape.iter().product::<usize>() * dtype.size();
                 let bytes: Vec<_> = (0..len).map(|index| (index % 2) as u8).collect();

@@ -418,7 +418,7 @@ fn what_is_nested_too_deep_is_an_error_and_not_the_end_of_the_stack() {
 #[test]
 fn a_tensor_is_itself_in_a_struct_and_numbers_for_whoever_wants_them() {
     let engine = echo(Signature::new().value("v"));
-    for dtype in DType::ALL {
+    for &dtype in DType::ALL {
         let bytes = (0..4 * dtype.size() as u8).map(|byte| byte & 1).collect();
         let tensor = Tensor::from_bytes(dtype, &[2, 2], bytes).unwrap();
         let value = to_value(&Some(&tensor)).unwrap();
@@ -702,4 +702,29 @@ fn the_deadline_counts_from_the_call_with_the_arguments_not_from_the_task() {
     let error = engine.call_as::<_, Value>(&Slow(deadline), deadline).unwrap_err();
     let passed = WaitError::Retrieve(RetrieveError::Task(TaskError::DeadlinePassed));
     assert_eq!(error, CallAsError::Call(CallError::Wait(passed)));
+}
+
+#[test]
+fn numbers_that_serde_json_keeps_as_text_are_numbers_and_no_dicts() {
+    // What each number is where some package has turned `arbitrary_precision` on.
+    let number = |text: &str| {
+        let json = format!(r#"{{"$serde_json::private::Number": "{text}"}}"#);
+        serde_json::from_str::<Value>(&json).map_err(|error| error.to_string())
+    };
+    assert_eq!(number("1.5"), Ok(Value::Float(1.5)));
+    assert_eq!(number("-12"), Ok(Value::Int(-12)));
+    assert_eq!(number("1e2"), Ok(Value::Float(100.0)));
+    let error = number("18446744073709551616").unwrap_err();
+    assert!(error.contains("fits neither 64 bits of an int nor a float"), "{error}");
+    let raw = r#"{"$serde_json::private::RawValue": "[1]"}"#;
+    let error = serde_json::from_str::<Value>(raw).unwrap_err().to_string();
+    assert!(error.contains("a raw text of serde_json's is no value"), "{error}");
+    #[derive(Serialize)]
+    #[serde(rename = "$serde_json::private::Number")]
+    struct Number {
+        #[serde(rename = "$serde_json::private::Number")]
+        text: &'static str,
+    }
+    let error = to_value(&Number { text: "1.5" }).unwrap_err().to_string();
+    assert!(error.contains("`arbitrary_precision`"), "{error}");
 }

@@ -40,6 +40,16 @@ fn one_more(wrappers: usize) -> Result<usize, ValueError> {
 /// Lengths that are only announced ask for no more memory than this many items.
 const TRUSTED_LEN: usize = 1024;
 
+/// serde_json's names for its numbers and raw texts, where a feature of it has them travel as such.
+mod foreign {
+    pub(super) const NUMBER: &str = "$serde_json::private::Number";
+    pub(super) const RAW: &str = "$serde_json::private::RawValue";
+
+    pub(super) fn is_one(name: &str) -> bool {
+        name == NUMBER || name == RAW
+    }
+}
+
 /// The names by which this room's own types are known again inside others. To other data formats
 /// they say nothing: these pass over the names of newtypes.
 mod mark {

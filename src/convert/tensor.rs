@@ -76,12 +76,13 @@ pub(super) fn of_parts(parts: Value) -> Result<Tensor, ValueError> {
 }
 
 fn dtype_named(name: &str) -> Option<DType> {
-    DType::ALL.into_iter().find(|dtype| dtype.name() == name)
+    DType::ALL.iter().copied().find(|dtype| dtype.name() == name)
 }
 
 /// From an answer's tensor it is that tensor. From a list of numbers, or of such lists, which is also
 /// what formats for people have, it is what numpy's `array` makes of them: `int64` or `uint64`, `float64`
-/// if one of them has a fraction, `bool`; `float64` if there are none. From other formats it is what
+/// if one of them has a fraction, `bool`; `float64` if there are none; and an error where numpy would mix
+/// `bool` with numbers, or ints that no 64 bits hold with others. From other formats it is what
 /// was written to them.
 ///
 /// `#[serde(flatten)]`, untagged and internally tagged enums take everything apart before it is asked

@@ -9,7 +9,7 @@ use serde::de::{
 use serde::ser::{self, Serialize, SerializeMap, SerializeSeq, SerializeTuple, Serializer};
 
 use super::view::View;
-use super::{TRUSTED_LEN, mark};
+use super::{TRUSTED_LEN, foreign, mark};
 use crate::error::ValueProblem;
 use crate::wire::{MAX_DEPTH, Tensor, Value, ValueRef};
 
@@ -201,7 +201,14 @@ impl<'de> Visitor<'de> for Reading {
     fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Value, A::Error> {
         let inside = self.inside()?;
         let mut dict = Vec::with_capacity(pairs.size_hint().unwrap_or_default().min(TRUSTED_LEN));
-        while let Some(key) = pairs.next_key()? {
+        while let Some(key) = pairs.next_key::<String>()? {
+            if foreign::is_one(&key) {
+                // serde_json with `arbitrary_precision`: each number is such a map.
+                return match (key.as_str(), pairs.next_value::<String>()?) {
+                    (foreign::NUMBER, text) => number(&text).map_err(de::Error::custom),
+                    _ => Err(de::Error::custom("a raw text of serde_json's is no value")),
+                };
+            }
             dict.push((key, pairs.next_value_seed(inside)?));
         }
         Ok(Value::Dict(dict))
@@ -218,4 +225,14 @@ impl<'de> Visitor<'de> for Reading {
             _ => Err(de::Error::invalid_type(de::Unexpected::Enum, &self)),
         }
     }
+}
+/// A number in digits.
+pub(super) fn number(text: &str) -> Result<Value, String> {
+    let is_float = text.contains(['.', 'e', 'E']);
+    let value = if is_float {
+        text.parse().ok().filter(|value: &f64| value.is_finite()).map(Value::Float)
+    } else {
+        text.parse().ok().map(Value::Int)
+    };
+    value.ok_or_else(|| format!("{text} fits neither 64 bits of an int nor a float"))
 }

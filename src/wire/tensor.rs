@@ -15,7 +15,7 @@ pub const MAX_RANK: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DType {
-    /// numpy's `bool`: one byte, 0 or 1.
+    /// numpy's `bool`: one byte, where 0 is false. Anything else is true; numpy itself writes 1.
     Bool,
     /// `int8`.
     I8,
@@ -43,7 +43,7 @@ pub enum DType {
 
 impl DType {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: &'static [Self] = &[
         Self::Bool,
         Self::I8,
         Self::I16,
@@ -170,6 +170,8 @@ fn bytes_of(dtype: DType, shape: impl Iterator<Item = u64>) -> Option<u64> {
 
 /// A tensor, owned: what numpy calls an `ndarray`, its elements in C order.
 ///
+/// Two are equal if type, shape and bytes are: a NaN is equal to itself, and -0.0 is not 0.0.
+///
 /// ```
 /// use nearcall::Tensor;
 ///
@@ -178,7 +180,7 @@ fn bytes_of(dtype: DType, shape: impl Iterator<Item = u64>) -> Option<u64> {
 /// assert_eq!(image.to_vec::<f32>()?[4], 5.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
@@ -365,10 +367,11 @@ mod tests {
 
     #[test]
     fn every_value_comes_out_as_it_went_in_and_takes_the_bytes_that_were_counted() {
-        let tensors = DType::ALL.map(|dtype| {
+        let tensors = DType::ALL.iter().map(|&dtype| {
             let bytes = (0..6 * dtype.size() as u8).collect();
             Tensor::from_bytes(dtype, &[2, 1, 3], bytes).unwrap().into()
         });
+        let tensors: Vec<Value> = tensors.collect();
         let scalars = vec![
             Value::None,
             true.into(),
@@ -385,7 +388,7 @@ mod tests {
         }
         let values = [
             Value::Tuple(scalars.clone()),
-            Value::List(tensors.to_vec()),
+            Value::List(tensors),
             vec![("a".to_owned(), Value::List(scalars)), (String::new(), Value::None)].into(),
             Value::Dict(Vec::new()),
             deep,

@@ -45,8 +45,8 @@
 //! where it stood.
 //!
 //! **Arrays** arrive as a `numpy.ndarray` that is read-only, C-contiguous, aligned, and over memory
-//! of its own: the model may keep it. numpy is imported for the first one; a model that imports it
-//! itself shares it with the other workers. Where the environment has no numpy they arrive as a
+//! of its own: the model may keep it. numpy is imported with the model where the signature
+//! has values of any type, once for all workers. Where the environment has no numpy they arrive as a
 //! read-only `memoryview` of that format and shape. What cannot be one: without elements it is flat;
 //! with `float16` elements, before Python 3.12, it is a flat view of the bytes (format `B`).
 //!

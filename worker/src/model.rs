@@ -1,7 +1,7 @@
 //! From `module:callable` to a model that answers tasks: found and checked in the fork server,
 //! constructed in the worker. The crate's documentation has the protocol.
 
-use nearcall::peer::{ModelSpec, Signature};
+use nearcall::peer::{Kind, ModelSpec, Signature};
 use pyo3::exceptions::{PyAttributeError, PyModuleNotFoundError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFunction, PyTuple, PyType};
@@ -10,6 +10,7 @@ use crate::arguments::Arguments;
 use crate::callee::Callee;
 use crate::garbage::Collector;
 use crate::handler::PythonModel;
+use crate::numpy::Numpy;
 use crate::signature;
 
 /// A model that was found, and can be called as far as could be checked without doing it.
@@ -65,6 +66,11 @@ impl Blueprint {
                 Target::Callable(target.unbind())
             }
         };
+        if signature.parameters().iter().any(|parameter| parameter.kind == Kind::Any) {
+            // For tensors: here it is shared, and no task's deadline or interrupt can come in between. A
+            // numpy that cannot be imported is told to the task that needs it.
+            drop(Numpy::import(py));
+        }
         Ok(Self { target, signature: signature.clone(), collect_between_calls })
     }
 

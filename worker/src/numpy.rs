@@ -1,5 +1,5 @@
-//! numpy as far as tensors need it. The worker itself imports it only for a tensor that a model
-//! is to get; what a model returns is known as numpy's only if somebody has imported it.
+//! numpy as far as tensors need it. The worker itself imports it only where a model may get tensors;
+//! what a model returns is known as numpy's only if somebody has imported it.
 
 use nearcall::peer::DType;
 use pyo3::exceptions::{PyModuleNotFoundError, PyTypeError};
@@ -8,8 +8,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-/// What was found at the first try; `None` if there is no numpy.
-static NUMPY: PyOnceLock<Option<Numpy>> = PyOnceLock::new();
+/// What was found.
+static NUMPY: PyOnceLock<Numpy> = PyOnceLock::new();
+/// Set once there was none to import. A model may still bring one of its own later.
+static IS_MISSING: PyOnceLock<()> = PyOnceLock::new();
 
 /// Parts of the module.
 pub(crate) struct Numpy {
@@ -26,34 +28,37 @@ impl Numpy {
     /// What the import of a numpy that is there raises.
     pub(crate) fn import(py: Python<'_>) -> PyResult<Option<&'static Self>> {
         if let Some(numpy) = NUMPY.get(py) {
-            return Ok(numpy.as_ref());
+            return Ok(Some(numpy));
+        }
+        if IS_MISSING.get(py).is_some() {
+            return Ok(Self::loaded(py));
         }
         // Attached as PyO3 counts it: exceptions are dropped here.
-        Python::attach(|py| {
-            let numpy = match py.import("numpy") {
-                Ok(module) => Some(Self::parts(&module)?),
-                Err(error) if is_missing(py, &error) => None,
-                Err(error) => return Err(error),
-            };
-            Ok(Self::keep(py, numpy))
+        Python::attach(|py| match py.import("numpy") {
+            Ok(module) => Ok(Self::keep(py, Self::parts(&module)?)),
+            Err(error) if is_missing(py, &error) => {
+                let _ = IS_MISSING.set(py, ());
+                Ok(None)
+            }
+            Err(error) => Err(error),
         })
     }
 
     /// numpy, if it is imported already.
     pub(crate) fn loaded(py: Python<'_>) -> Option<&'static Self> {
         if let Some(numpy) = NUMPY.get(py) {
-            return numpy.as_ref();
+            return Some(numpy);
         }
         Python::attach(|py| {
             let module = imported(py, "numpy")?;
-            Self::keep(py, Some(Self::parts(&module).ok()?))
+            Self::keep(py, Self::parts(&module).ok()?)
         })
     }
 
-    fn keep(py: Python<'_>, numpy: Option<Self>) -> Option<&'static Self> {
+    fn keep(py: Python<'_>, numpy: Self) -> Option<&'static Self> {
         // The import may have run code that was here first.
         let _ = NUMPY.set(py, numpy);
-        NUMPY.get(py)?.as_ref()
+        NUMPY.get(py)
     }
 
     fn parts(module: &Bound<'_, PyAny>) -> PyResult<Self> {
@@ -63,7 +68,7 @@ impl Numpy {
         Ok(Self {
             ndarray: class("ndarray")?,
             generic: class("generic")?,
-            dtypes: DType::ALL.into_iter().map(named).collect::<PyResult<_>>()?,
+            dtypes: DType::ALL.iter().copied().map(named).collect::<PyResult<_>>()?,
         })
     }
 

@@ -8,7 +8,7 @@ use serde::ser::{Serialize, Serializer};
 
 use containers::{Form, ItemsSink, PairsSink};
 
-use super::{TRUSTED_LEN, mark, one_more, tensor};
+use super::{TRUSTED_LEN, foreign, mark, one_more, tensor};
 use crate::error::{ValueError, ValueProblem};
 use crate::wire::{MAX_DEPTH, Value};
 
@@ -233,7 +233,12 @@ impl Serializer for Sink {
         self.pairs(len, None)
     }
 
-    fn serialize_struct(self, _: &'static str, len: usize) -> Result<PairsSink, ValueError> {
+    fn serialize_struct(self, name: &'static str, len: usize) -> Result<PairsSink, ValueError> {
+        if foreign::is_one(name) {
+            let text =
+                "a number of serde_json's `arbitrary_precision`, or a raw text of its, is no value";
+            return Err(ValueError::here(ValueProblem::Other(text.to_owned())));
+        }
         self.pairs(Some(len), None)
     }
 

@@ -167,7 +167,7 @@ fn arrays_with_any_strides_are_written_in_c_order() {
             "np.frombuffer(b'x' + a.tobytes(), a.dtype, offset=1).reshape(a.shape)",
             "np.frombuffer(b'x' + a.tobytes(), a.dtype, offset=1).reshape(a.shape).T",
         ];
-        for dtype in DType::ALL {
+        for &dtype in DType::ALL {
             for view in views {
                 let source = format!(
                     "
