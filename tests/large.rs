@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
-use common::{Bench, PATIENCE, leak_free, signal, wait_until};
+use common::{Bench, PATIENCE, leak_free, signal, wait_until, with_small_shared_memory};
 use nearcall::error::{CallError, RetrieveError, StartError, SubmitError, TaskError, WaitError};
 use nearcall::{Builder, Engine, Refusal, Signature, StartMethod, Task, Value};
 use nix::sys::signal::Signal;
@@ -312,20 +312,5 @@ fn in_a_shared_memory_of_four_megabytes() {
 #[test]
 fn where_shared_memory_is_full_a_large_task_or_answer_ends_with_the_figures_and_the_engine_goes_on()
 {
-    let script = "mount -t tmpfs -o size=4m tmpfs /dev/shm && exec \"$0\" \
-                  --exact in_a_shared_memory_of_four_megabytes --ignored --test-threads=1";
-    let own = std::env::current_exe().unwrap();
-    let mut command = Command::new("unshare");
-    // A user namespace too, for who is not root.
-    command.args(["--map-root-user", "--mount", "sh", "-c", script]).arg(own);
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(error) => return eprintln!("SKIPPED: there is no unshare: {error}"),
-    };
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if err.contains("unshare failed") || err.contains("mount:") {
-        return eprintln!("SKIPPED: mount namespaces are not permitted here: {err}");
-    }
-    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+    with_small_shared_memory("4m", "in_a_shared_memory_of_four_megabytes");
 }

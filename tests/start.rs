@@ -7,7 +7,6 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, leak_free};
@@ -231,22 +230,7 @@ fn in_a_small_shared_memory() {
 
 #[test]
 fn a_shared_memory_too_small_for_the_configuration_is_told_with_both_sizes() {
-    let script = "mount -t tmpfs -o size=1m tmpfs /dev/shm && exec \"$0\" \
-                  --exact in_a_small_shared_memory --ignored --test-threads=1";
-    let own = std::env::current_exe().unwrap();
-    let mut command = Command::new("unshare");
-    // A user namespace too, for who is not root.
-    command.args(["--map-root-user", "--mount", "sh", "-c", script]).arg(own);
-    let output = match command.output() {
-        Ok(output) => output,
-        Err(error) => return eprintln!("SKIPPED: there is no unshare: {error}"),
-    };
-    let (out, err) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if err.contains("unshare failed") || err.contains("mount:") {
-        return eprintln!("SKIPPED: mount namespaces are not permitted here: {err}");
-    }
-    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+    common::with_small_shared_memory("1m", "in_a_small_shared_memory");
 }
 
 #[test]

@@ -15,7 +15,9 @@ use super::wait::Crowd;
 use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskError};
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
-use crate::shm::{Extent, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State};
+use crate::shm::{
+    Extent, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State, is_bad_length,
+};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
@@ -209,10 +211,7 @@ impl Core {
         let key = if needed > room {
             self.put_large(task, needed)?
         } else {
-            let key = match self.book.take_free() {
-                Some(key) => key,
-                None => self.take_reclaimed()?,
-            };
+            let key = self.take_slot()?;
             if !self.fill(key, task, needed) {
                 // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
                 self.book.release(key);
@@ -235,6 +234,15 @@ impl Core {
     pub(crate) fn set_deadline(&self, key: Key, deadline: std::time::Instant) {
         if self.deadlines.set(key, deadline) {
             self.mailbox.ask(Request::Look);
+        }
+    }
+
+    /// A free slot, for this thread to fill.
+    #[inline]
+    fn take_slot(&self) -> Result<Key, SubmitError> {
+        match self.book.take_free() {
+            Some(key) => Ok(key),
+            None => self.take_reclaimed(),
         }
     }
 
@@ -286,10 +294,7 @@ impl Core {
         })?;
         // `check` has counted the bytes, and a vector grows: this cannot fail.
         let _ = task.encode_to(&mut IntoVec(&mut bytes));
-        let key = match self.book.take_free() {
-            Some(key) => key,
-            None => self.take_reclaimed()?,
-        };
+        let key = self.take_slot()?;
         let mut written = large.write(key.index(), Extent::Task, &bytes);
         if written.as_ref().is_err_and(memory::is_out_of_room) {
             // Maybe it is full of what nobody wants any more.
@@ -567,14 +572,7 @@ impl Core {
         match read {
             Ok(()) => Ok(true),
             // A length that no answer has.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::InvalidInput | std::io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                Ok(false)
-            }
+            Err(error) if is_bad_length(&error) => Ok(false),
             Err(error) => Err(TaskError::Refused(Refusal::System {
                 action: "hand a large answer to the host".to_owned(),
                 reason: error.to_string(),
@@ -582,16 +580,19 @@ impl Core {
         }
     }
 
-    /// Whether the slot of a task that is over may have pages in the large area. (One that was said to be
-    /// small and was not, which no honest worker says, keeps them until the slot's next large task.)
-    fn may_be_large(&self, key: Key) -> bool {
+    /// Gives back what the slot of a task that is over may have of the large area. (One that was said to
+    /// be small and was not, which no honest worker says, keeps it until the slot's next large task.)
+    fn clear_if_large(&self, key: Key) {
         let slot_bytes = self.segment.region().layout().sizes.slot_bytes;
-        let Some(slot) = self.slot(key) else { return false };
+        let Some(slot) = self.slot(key) else { return };
         // Relaxed: as in `copy_answer`. Without an outcome of a worker's, one may have died while it
         // wrote a large one.
-        self.large.is_used(key.index())
+        if self.large.is_used(key.index())
             || self.outcome_of(key) == Published::By(Owner::HOST)
             || slot.words.answer_len.load(Ordering::Relaxed) > slot_bytes
+        {
+            self.clear_large(key);
+        }
     }
 
     /// Gives back what the slot's task and answer have of the large area.
@@ -694,8 +695,8 @@ impl Core {
     /// As [`is_held`](Self::is_held). If not, its slot is about to be free: its pages go back first.
     fn is_held_or_cleared(&self, key: Key) -> bool {
         let is_held = self.is_held(key);
-        if !is_held && self.may_be_large(key) {
-            self.clear_large(key);
+        if !is_held {
+            self.clear_if_large(key);
         }
         is_held
     }
@@ -732,9 +733,7 @@ impl Core {
         });
         // Not under the list's lock: giving pages back may wait for a worker that writes some.
         for key in over {
-            if self.may_be_large(key) {
-                self.clear_large(key);
-            }
+            self.clear_if_large(key);
             self.book.release(key);
         }
     }
@@ -877,6 +876,12 @@ mod tests {
                 Engine::builder("test:seven").workers(1).slots(1).start_with(model).unwrap();
             let ticket = engine.submit(&Task::new()).unwrap();
             let slot = engine.core().slot(ticket.key()).unwrap();
+            if is_long {
+                // So that there is something to read: a file that is long enough, with a hole there.
+                let large = engine.core().segment.large();
+                large.write(0, Extent::Answer, &vec![0; large.room()]).unwrap();
+                large.clear(0, Extent::Answer);
+            }
             open.store(1, Ordering::Relaxed);
             let deadline = std::time::Instant::now() + PATIENCE;
             while slot.words.done.load(Ordering::Acquire) == 0 {

@@ -10,7 +10,7 @@ use crate::key::Key;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
 use crate::shm::{
     AWAKE, BROKEN, ENTRY_BYTES, Extent, LargeArea, Order, Owner, PARKED, Payload, Region, STANDBY,
-    WorkerWords,
+    WorkerWords, is_bad_length,
 };
 use crate::sync::{Ordering, fence, fence_after_rmw};
 use crate::sys::{futex, memory, signal};
@@ -400,11 +400,10 @@ impl<'a, H: Handler> Worker<'a, H> {
 /// Why a task's bytes could not be had.
 #[cold]
 fn unreadable(error: &io::Error) -> Refusal {
-    match error.kind() {
-        // A length that no task has.
-        io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => Refusal::MalformedTask,
-        _ => Refusal::System { action: "read a large task".to_owned(), reason: error.to_string() },
+    if is_bad_length(error) {
+        return Refusal::MalformedTask;
     }
+    Refusal::System { action: "read a large task".to_owned(), reason: error.to_string() }
 }
 
 fn something_to_do(region: &Region, words: &WorkerWords) -> bool {

@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::region::Payload;
 use crate::sys::memory::{self, FileIdentity};
 
-/// Bytes written, or given back, by one system call. The kernel has one lock for the area, and keeps it
+/// Bytes written by one system call. The kernel has one lock for the area, and keeps it
 /// through a call: nobody waits for longer than one takes.
 const PIECE: usize = 1 << 20;
 /// As [`PIECE`], for pages that go back, of which there may be none.
@@ -83,7 +83,8 @@ impl<'a> LargeArea<'a> {
     /// Copies a payload of `len` bytes out, into `into`, whose old contents go.
     ///
     /// # Errors
-    /// A length that no extent has, or that this one has not got; or what the system said.
+    /// A length that no extent has, or that this one has not got ([`is_bad_length`]); or what the system
+    /// said.
     pub(crate) fn read(
         &self,
         index: u16,
@@ -119,4 +120,10 @@ impl<'a> LargeArea<'a> {
             memory::give_back(self.descriptor, at, PIECE_BACK.min(end - at));
         }
     }
+}
+
+/// Whether a read has failed because there is no payload of that length: whoever wrote the length is
+/// wrong, not the system.
+pub(crate) fn is_bad_length(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
 }

@@ -188,3 +188,25 @@ pub(crate) fn death(engine: &Engine, task: &Task<'_>) -> (Exit, DeathReport) {
         other => panic!("no death: {other:?}"),
     }
 }
+
+/// Runs an ignored test of this program in a mount namespace whose /dev/shm has this size, or says that
+/// there can be none here.
+pub(crate) fn with_small_shared_memory(size: &str, test: &str) {
+    let script = format!(
+        "mount -t tmpfs -o size={size} tmpfs /dev/shm && exec \"$0\" \
+         --exact {test} --ignored --test-threads=1"
+    );
+    let mut command = process::Command::new("unshare");
+    // A user namespace too, for who is not root.
+    command.args(["--map-root-user", "--mount", "sh", "-c", &script]);
+    let output = match command.arg(std::env::current_exe().unwrap()).output() {
+        Ok(output) => output,
+        Err(error) => return eprintln!("SKIPPED: there is no unshare: {error}"),
+    };
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if err.contains("unshare failed") || err.contains("mount:") {
+        return eprintln!("SKIPPED: mount namespaces are not permitted here: {err}");
+    }
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+}
