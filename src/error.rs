@@ -313,6 +313,19 @@ pub enum TaskMismatch {
         /// The length given.
         found: usize,
     },
+    /// A reserved tensor that there is not.
+    #[error(
+        "argument {name:?} is reserved tensor {index}, and {reserved} are reserved: submit the task by \
+         what `Engine::reserve` gave for it"
+    )]
+    NotReserved {
+        /// The parameter.
+        name: String,
+        /// The number given.
+        index: usize,
+        /// How many are reserved for the task.
+        reserved: usize,
+    },
     /// A value with more containers inside each other than there may be.
     #[error("argument {name:?} has more than {limit} containers inside each other")]
     Deep {
@@ -367,6 +380,53 @@ pub struct ElementsError {
     pub found: DType,
 }
 
+/// What could not be written into a reserved tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ReservedError {
+    /// There is no tensor of this number.
+    #[error("there is no reserved tensor {index}: {reserved} are reserved, counted from 0")]
+    NoSuchTensor {
+        /// The number given.
+        index: usize,
+        /// How many there are.
+        reserved: usize,
+    },
+    /// The tensor is room for an answer.
+    #[error("reserved tensor {index} is an output: the model writes it")]
+    Output {
+        /// Its number.
+        index: usize,
+    },
+    /// Elements of another type.
+    #[error("reserved tensor {index} has elements of {found}, not {given}")]
+    Elements {
+        /// Its number.
+        index: usize,
+        /// The type given.
+        given: DType,
+        /// Its type.
+        found: DType,
+    },
+    /// More elements than there is room for.
+    #[error("{given} bytes from byte {first} on are beyond the {room} of reserved tensor {index}")]
+    Range {
+        /// Its number.
+        index: usize,
+        /// The first byte to write.
+        first: usize,
+        /// Bytes to write.
+        given: usize,
+        /// Bytes that it has.
+        room: usize,
+    },
+    /// This process is a fork of the one that has reserved it.
+    #[error(
+        "this process was forked from the one that has reserved the tensors, which still has them"
+    )]
+    ForkedChild,
+}
+
 /// A task that was not accepted. Nothing has happened to it, and nothing will.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -380,6 +440,9 @@ pub enum SubmitError {
     /// The task does not fit the signature.
     #[error(transparent)]
     Mismatch(#[from] TaskMismatch),
+    /// A tensor was to be reserved that cannot be one.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
     /// The task is larger than any can be.
     #[error(
         "the task takes {needed} bytes, there is room for {room}: raise payload_bytes or send less"
@@ -800,6 +863,12 @@ pub enum PeerError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// The model keeps arrays of its tasks, whose memory is needed for others.
+    #[error(
+        "the model keeps more arrays of its tasks beyond their calls than there is memory for: this \
+         worker ends, with the task at hand"
+    )]
+    Hoarding,
     /// The host has said something that it must not say, or is gone.
     #[error("the control socket failed: {reason}")]
     Control {

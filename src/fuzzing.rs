@@ -33,7 +33,7 @@ pub fn decode_task(signature: &Signature, bytes: &[u8]) -> Option<Vec<Value>> {
 
 /// The bytes of a task, as `submit` writes them into a slot; `None` if it does not fit the signature.
 pub fn encode_task(signature: &Signature, task: &Task<'_>) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; signature.check(task).ok()?];
+    let mut bytes = vec![0; signature.check(task, &[]).ok()?];
     // SAFETY: the vector's own bytes, which nothing else touches while the writer lives.
     let mut writer = unsafe { RawWriter::new(bytes.as_mut_ptr(), bytes.len()) };
     task.encode_to(&mut writer).ok()?;

@@ -135,12 +135,13 @@ pub use faults::fault_point;
 pub use host::fuzzing;
 #[cfg(not(loom))]
 pub use host::{
-    Answer, AsKey, Builder, Deadline, Engine, Health, Key, Reload, Shutdown, StartReport, Ticket,
-    WaitPolicy, WorkerHealth, WorkerMemory, WorkerState,
+    Answer, AsKey, Builder, Deadline, Engine, Health, Key, Reload, Reserved, Shutdown, StartReport,
+    Ticket, WaitPolicy, WorkerHealth, WorkerMemory, WorkerState,
 };
 pub use wire::{
     Arg, Args, DType, Element, Exit, Kind, Len, MAX_DEPTH, MAX_RANK, Map, Parameter, PythonError,
-    Refusal, Scalar, Seq, Signature, StartMethod, Task, Tensor, TensorRef, Value, ValueRef,
+    Refusal, Scalar, Seq, Signature, StartMethod, TENSOR_ALIGNMENT, Task, Tensor, TensorRef,
+    TensorSpec, Value, ValueRef,
 };
 
 /// The examples of the page, which `cargo test` compiles.

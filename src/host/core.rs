@@ -1,5 +1,6 @@
 //! What all threads of the host share: segment, book, ring, and the steps of a task's life.
 
+use core::ptr::NonNull;
 use std::sync::mpsc::SyncSender;
 
 use parking_lot::Mutex;
@@ -9,8 +10,9 @@ use super::book::{Book, Look};
 use super::builder::Config;
 use super::deadlines::Deadlines;
 use super::engine::Reload;
-use super::large_slots::LargeSlots;
+use super::large_slots::{Large, LargeSlots};
 use super::patience::WaitPolicy;
+use super::tensor_room::TensorRoom;
 use super::wait::Crowd;
 use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskError};
 use crate::key::{Generation, Key};
@@ -22,7 +24,10 @@ use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
 use crate::sys::socket::Bell;
 use crate::sys::{cpus, futex};
-use crate::wire::{EncodeTo, IntoVec, Outcome, Patience, Refusal, Signature, Task};
+use crate::wire::{
+    EncodeTo, IntoVec, Outcome, Patience, PlacedTask, Placement, Placements, Refusal, Signature,
+    SpliceError, Task, TensorSpec, place,
+};
 
 /// What a thread of the host asks of the supervisor.
 #[derive(Debug)]
@@ -122,12 +127,12 @@ struct TaskCopy {
 }
 
 /// Why a large task could not be put down.
-fn no_room(needed: usize, error: &std::io::Error) -> SubmitError {
+fn no_room(action: &'static str, needed: usize, error: &std::io::Error) -> SubmitError {
     if memory::is_out_of_room(error) {
         let (available, total) = memory::shared_memory_room();
         return SubmitError::NoSharedMemory { needed, available, total };
     }
-    SubmitError::System { action: "write a large task", reason: error.to_string() }
+    SubmitError::System { action, reason: error.to_string() }
 }
 
 /// The engine's shared half. The segment goes when the last thread drops it.
@@ -142,6 +147,7 @@ pub(crate) struct Core {
     /// A copy of each slot's task, for when its worker dies; none if no task is done twice.
     copies: Box<[Mutex<TaskCopy>]>,
     large: LargeSlots,
+    tensor_room: TensorRoom,
     entrance: Mutex<Entrance>,
     witness: ForkWitness,
     pub(crate) crowd: Crowd,
@@ -181,6 +187,7 @@ impl Core {
                 .map(|_| Mutex::default())
                 .collect(),
             large: LargeSlots::new(sizes.slots),
+            tensor_room: TensorRoom::new(sizes.slots),
             entrance: Mutex::new(Entrance { producer: Producer::default(), gate: Gate::Open }),
             witness: ForkWitness::new().map_err(system("map a page"))?,
             crowd: Crowd::new(u32::try_from(cpus).unwrap_or(u32::MAX), sizes.workers),
@@ -206,19 +213,134 @@ impl Core {
         if self.in_forked_child() {
             return Err(SubmitError::ForkedChild);
         }
-        let needed = self.signature.check(task)?;
-        let room = self.segment.region().layout().sizes.slot_bytes as usize;
-        let key = if needed > room {
-            self.put_large(task, needed)?
-        } else {
-            let key = self.take_slot()?;
-            if !self.fill(key, task, needed) {
-                // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
-                self.book.release(key);
-                return Err(SubmitError::TooLarge { needed, room });
+        let needed = self.signature.check(task, &[])?;
+        if needed > self.slot_bytes() {
+            self.check_large(needed)?;
+        }
+        let key = self.take_slot()?;
+        let all_slept = self.send(key, PlacedTask { task, tensors: &[] }, needed)?;
+        Ok((key, all_slept))
+    }
+
+    /// Takes a slot, and room for a task's tensors. Gives their places, and the address of the inputs'.
+    pub(crate) fn reserve(
+        &self,
+        tensors: &[TensorSpec<'_>],
+    ) -> Result<(Key, Placements, Option<NonNull<u8>>), SubmitError> {
+        if self.in_forked_child() {
+            return Err(SubmitError::ForkedChild);
+        }
+        let (placements, ends) = place(tensors)?;
+        let large = self.segment.large();
+        // One that no `usize` holds is beyond the room, too.
+        let needed = ends.map(|end| usize::try_from(end).unwrap_or(usize::MAX));
+        for needed in needed {
+            self.check_large(needed)?;
+        }
+        self.entrance.lock().gate.check()?;
+        let key = self.take_slot()?;
+        let mut begun = self.tensor_room.begin(large, key.index(), needed);
+        if begun.as_ref().is_err_and(memory::is_out_of_room) {
+            self.make_room();
+            begun = self.tensor_room.begin(large, key.index(), needed);
+        }
+        match begun {
+            Ok(inputs) => {
+                self.large.begin(key.index(), Large::Tensors);
+                Ok((key, placements, inputs))
             }
-            key
+            Err(error) => {
+                self.book.release(key);
+                let needed = needed.into_iter().fold(0, usize::saturating_add);
+                Err(no_room("reserve tensors", needed, &error))
+            }
+        }
+    }
+
+    /// Accepts the task for which tensors were reserved in this slot. Says whether all workers slept.
+    pub(crate) fn submit_reserved(
+        &self,
+        key: Key,
+        task: &Task<'_>,
+        tensors: &[Placement],
+    ) -> Result<bool, SubmitError> {
+        if self.in_forked_child() {
+            return Err(SubmitError::ForkedChild);
+        }
+        let checked = self.signature.check(task, tensors).map_err(SubmitError::from);
+        let needed = checked.and_then(|needed| {
+            if needed > self.slot_bytes() {
+                self.check_large(needed)?;
+            }
+            Ok(needed)
+        });
+        match needed {
+            Ok(needed) => self.send(key, PlacedTask { task, tensors }, needed),
+            Err(error) => {
+                self.give_up(key);
+                Err(error)
+            }
+        }
+    }
+
+    /// Nobody submits a task in this slot for which tensors were reserved.
+    pub(crate) fn give_up_reserved(&self, key: Key) {
+        if !self.in_forked_child() {
+            self.give_up(key);
+        }
+    }
+
+    /// Gives back the slot of a task that was not accepted.
+    #[cold]
+    fn give_up(&self, key: Key) {
+        if self.large.is_used(key.index()) {
+            self.clear_large(key, false);
+        }
+        self.book.release(key);
+    }
+
+    #[inline]
+    fn slot_bytes(&self) -> usize {
+        self.segment.region().layout().sizes.slot_bytes as usize
+    }
+
+    /// Whether so many bytes fit the large area.
+    fn check_large(&self, needed: usize) -> Result<(), SubmitError> {
+        let room = self.segment.large().room();
+        if needed > room {
+            return Err(SubmitError::TooLarge { needed, room: room.max(self.slot_bytes()) });
+        }
+        Ok(())
+    }
+
+    /// Gives back what nobody wants any more of the large area.
+    fn make_room(&self) {
+        self.reclaim();
+        self.give_back_unused();
+    }
+
+    /// Gives back the pages that are kept for tensors to come.
+    pub(crate) fn give_back_unused(&self) {
+        self.tensor_room.give_back_unused(self.segment.large());
+    }
+
+    /// Writes a task of so many bytes into its slot, pushes it, wakes a worker if one must be woken, and
+    /// says whether all slept. If it is not accepted, the slot is given back.
+    #[inline]
+    fn send(&self, key: Key, task: PlacedTask<'_, '_>, needed: usize) -> Result<bool, SubmitError> {
+        let room = self.slot_bytes();
+        let written = if needed > room {
+            self.put_large(key, &task, needed)
+        } else if self.fill(key, &task, needed) {
+            Ok(())
+        } else {
+            // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
+            Err(SubmitError::TooLarge { needed, room })
         };
+        if let Err(error) = written {
+            self.give_up(key);
+            return Err(error);
+        }
         self.push(key)?;
         let region = self.segment.region();
         let all_slept = ring::wake_one(region.workers(), futex::wake_one);
@@ -227,7 +349,7 @@ impl Core {
         if self.mailbox.asleep.load(Ordering::Relaxed) == 1 {
             self.mailbox.bell.ring();
         }
-        Ok((key, all_slept))
+        Ok(all_slept)
     }
 
     /// Gives a task that was accepted a deadline of its own.
@@ -260,7 +382,7 @@ impl Core {
 
     /// Writes the task into a slot that the book has given out.
     #[inline]
-    fn fill(&self, key: Key, task: &Task<'_>, bytes: usize) -> bool {
+    fn fill(&self, key: Key, task: &PlacedTask<'_, '_>, bytes: usize) -> bool {
         let Some(slot) = self.slot(key) else { return false };
         // Left over by a thread that gave up. Written only then: the line is the worker's.
         if slot.words.waiter.load(Ordering::Relaxed) != 0 {
@@ -279,33 +401,30 @@ impl Core {
         written
     }
 
-    /// Puts a task that does not fit a slot into the large area, and gives the slot that it is for.
+    /// Puts a task that does not fit its slot into the large area.
     #[cold]
-    fn put_large(&self, task: &Task<'_>, needed: usize) -> Result<Key, SubmitError> {
+    fn put_large(
+        &self,
+        key: Key,
+        task: &PlacedTask<'_, '_>,
+        needed: usize,
+    ) -> Result<(), SubmitError> {
         let large = self.segment.large();
         let mut bytes = Vec::new();
-        if needed > large.room() {
-            let slot_bytes = self.segment.region().layout().sizes.slot_bytes as usize;
-            return Err(SubmitError::TooLarge { needed, room: large.room().max(slot_bytes) });
-        }
         bytes.try_reserve_exact(needed).map_err(|error| SubmitError::System {
             action: "encode a large task",
             reason: error.to_string(),
         })?;
         // `check` has counted the bytes, and a vector grows: this cannot fail.
         let _ = task.encode_to(&mut IntoVec(&mut bytes));
-        let key = self.take_slot()?;
         let mut written = large.write(key.index(), Extent::Task, &bytes);
         if written.as_ref().is_err_and(memory::is_out_of_room) {
             // Maybe it is full of what nobody wants any more.
-            self.reclaim();
+            self.make_room();
             written = large.write(key.index(), Extent::Task, &bytes);
         }
-        if let Err(error) = written {
-            self.book.release(key);
-            return Err(no_room(needed, &error));
-        }
-        self.large.begin(key.index());
+        written.map_err(|error| no_room("write a large task", needed, &error))?;
+        self.large.begin(key.index(), Large::Task);
         if let Some(slot) = self.slot(key) {
             slot.words.waiter.store(0, Ordering::Relaxed);
             // Relaxed: as in `task_writer`.
@@ -314,7 +433,7 @@ impl Core {
         if let Some(copy) = self.copy_of(key) {
             *copy.lock() = TaskCopy { large: Some(needed as u32), ..TaskCopy::default() };
         }
-        Ok(key)
+        Ok(())
     }
 
     /// The host's own copy of the task in this slot, where tasks may be done once more.
@@ -331,10 +450,7 @@ impl Core {
         if !matches!(entrance.gate, Gate::Open) || !entrance.producer.has_room(ring) {
             let refused = entrance.gate.check().err();
             drop(entrance);
-            if self.large.is_used(key.index()) {
-                self.clear_large(key);
-            }
-            self.book.release(key);
+            self.give_up(key);
             return Err(refused.unwrap_or_else(|| {
                 // Full in the ring: a slot was handed back before its entry was reached, or the head
                 // was moved. The audit sees which.
@@ -556,28 +672,49 @@ impl Core {
         Err(RetrieveError::Task(error))
     }
 
-    /// For a task or an answer that did not fit the slot: copies the answer out, if the slot has not
-    /// given it (`copied`), and gives the pages back. Whether the answer is there.
+    /// For what has not all been in the slot: copies the answer out, if the slot has not given it
+    /// (`copied`), puts tensors in place into it, and gives the pages back. Whether the answer is there.
     #[cold]
     fn take_large(&self, key: Key, copied: bool, answer: &mut Answer) -> Result<bool, TaskError> {
-        let read = match self.slot(key) {
+        let mut read = match self.slot(key) {
             Some(slot) if !copied => {
                 // Relaxed: as in `copy_answer`.
                 let len = slot.words.answer_len.load(Ordering::Relaxed) as usize;
-                self.segment.large().read(key.index(), Extent::Answer, len, answer.payload())
+                let large = self.segment.large();
+                let read = large.read(key.index(), Extent::Answer, len, answer.payload());
+                read.map_err(SpliceError::Unread)
             }
             _ => Ok(()),
         };
-        self.clear_large(key);
+        if read.is_ok() && self.large.has(key.index(), Large::Tensors) {
+            read = self.splice(key, answer);
+        }
+        self.clear_large(key, !copied);
         match read {
             Ok(()) => Ok(true),
+            Err(SpliceError::Malformed) => Ok(false),
             // A length that no answer has.
-            Err(error) if is_bad_length(&error) => Ok(false),
-            Err(error) => Err(TaskError::Refused(Refusal::System {
+            Err(SpliceError::Unread(error)) if is_bad_length(&error) => Ok(false),
+            Err(SpliceError::Unread(error)) => Err(TaskError::Refused(Refusal::System {
                 action: "hand a large answer to the host".to_owned(),
                 reason: error.to_string(),
             })),
         }
+    }
+
+    /// Puts the tensors that an answer names in place into it.
+    fn splice(&self, key: Key, answer: &mut Answer) -> Result<(), SpliceError> {
+        let outputs = self.tensor_room.outputs(key.index()) as u64;
+        if outputs == 0 {
+            return Ok(());
+        }
+        let message = Payload::from_slice(answer.payload());
+        // Kept, if it has grown for an answer before.
+        answer.payload().clear();
+        let large = self.segment.large();
+        Outcome::splice(&message, outputs, answer.payload(), |offset, len, into| {
+            large.append(key.index(), Extent::Output, offset, len, into)
+        })
     }
 
     /// Gives back what the slot of a task that is over may have of the large area. (One that was said to
@@ -587,18 +724,23 @@ impl Core {
         let Some(slot) = self.slot(key) else { return };
         // Relaxed: as in `copy_answer`. Without an outcome of a worker's, one may have died while it
         // wrote a large one.
-        if self.large.is_used(key.index())
-            || self.outcome_of(key) == Published::By(Owner::HOST)
-            || slot.words.answer_len.load(Ordering::Relaxed) > slot_bytes
-        {
-            self.clear_large(key);
+        let may_have_answer = self.outcome_of(key) == Published::By(Owner::HOST)
+            || slot.words.answer_len.load(Ordering::Relaxed) > slot_bytes;
+        if may_have_answer || self.large.is_used(key.index()) {
+            self.clear_large(key, may_have_answer);
         }
     }
 
     /// Gives back what the slot's task and answer have of the large area.
-    fn clear_large(&self, key: Key) {
-        self.large.end(key.index());
-        self.segment.large().clear_slot(key.index());
+    fn clear_large(&self, key: Key, has_answer: bool) {
+        let had = self.large.end(key.index());
+        let large = self.segment.large();
+        if has_answer || Large::Task.is_in(had) {
+            large.clear_payloads(key.index());
+        }
+        if Large::Tensors.is_in(had) {
+            self.tensor_room.end(large, key.index());
+        }
     }
 
     /// Ends a live task whose slot holds what it cannot hold, and has the culprit replaced. The slot

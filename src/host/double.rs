@@ -12,11 +12,11 @@ use super::builder::Config;
 use super::core::Core;
 use super::engine::{Backend, Engine, Shutdown};
 use crate::error::StartError;
-use crate::peer::{Handler, Worker};
+use crate::peer::{Handler, InPlace, Worker};
 use crate::ring;
 use crate::shm::{Order, Region};
 use crate::sys::{futex, memory};
-use crate::wire::{AnswerBuf, Args, PythonError, Refusal, Signature, Value};
+use crate::wire::{AnswerBuf, Args, Placed, PythonError, Refusal, Signature, Value};
 
 /// How long threads may take to finish their task once the shutdown's deadline has passed.
 const STOP_PATIENCE: Duration = Duration::from_millis(300);
@@ -114,8 +114,9 @@ impl<F> Handler for Closure<F>
 where
     F: Fn(&Args<'_>) -> Result<Value, PythonError>,
 {
-    fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
-        let Ok(args) = Args::decode(&self.signature, task) else {
+    fn handle(&mut self, task: &[u8], in_place: &mut InPlace<'_>, answer: &mut AnswerBuf) {
+        let tensor = |placed: &Placed<'_>| in_place.copy(placed).ok();
+        let Ok(args) = Args::decode(&self.signature, task, tensor) else {
             return answer.refuse(Refusal::MalformedTask);
         };
         // The closure is only called again, never looked into, so it may be left in any state.

@@ -199,7 +199,15 @@ impl Engine {
         task: &Task<'_>,
         deadline: impl Into<Deadline>,
     ) -> Result<Answer, CallError> {
-        let ticket = self.submit(task)?;
+        self.finish_call(self.submit(task)?, deadline.into())
+    }
+
+    #[inline]
+    pub(super) fn finish_call(
+        &self,
+        ticket: Ticket<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, CallError> {
         let result = self.wait(&ticket, deadline);
         if matches!(result, Err(WaitError::TimedOut)) {
             return Ok(self.end_late(&ticket)?);
@@ -216,7 +224,6 @@ impl Engine {
         self.retrieve(ticket)?.ok_or(WaitError::TimedOut)
     }
 
-    #[cfg(test)]
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }

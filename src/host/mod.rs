@@ -14,7 +14,9 @@ mod health;
 mod large_slots;
 mod launch;
 mod patience;
+mod reserved;
 mod supervisor;
+mod tensor_room;
 mod ticket;
 mod wait;
 
@@ -24,6 +26,7 @@ pub use builder::Builder;
 pub use engine::{Engine, Reload, Shutdown, StartReport};
 pub use health::{Health, WorkerHealth, WorkerMemory, WorkerState};
 pub use patience::WaitPolicy;
+pub use reserved::Reserved;
 #[cfg(feature = "fuzzing")]
 pub use supervisor::fuzzing;
 pub use ticket::{AsKey, Ticket};

@@ -7,6 +7,7 @@
 //! Not for services, and not covered by semantic versioning: host and worker must be of the same
 //! version, which the host checks.
 
+mod in_place;
 mod interrupt;
 mod last_words;
 mod rights;
@@ -17,10 +18,12 @@ pub use crate::error::{MalformedTask, PeerError};
 #[doc(hidden)]
 pub use crate::shm::layout_tables;
 pub use crate::wire::{
-    AnswerBuf, DType, Kind, Len, Limits, MAX_DEPTH, MAX_RANK, Malformed, ModelSpec, Outcome,
-    Parameter, Patience, PythonError, Refusal, Scalar, Setup, Signature, StartMethod, Task,
-    TaskReader, Tensor, TensorRef, ThreadReport, Value, ValueRef,
+    AnswerBuf, Argument, DType, Kind, Len, Limits, MAX_DEPTH, MAX_RANK, Malformed, ModelSpec,
+    Outcome, Parameter, Patience, Placed, PythonError, Refusal, Scalar, Setup, Signature,
+    StartMethod, TENSOR_ALIGNMENT, Task, TaskReader, Tensor, TensorRef, ThreadReport, Value,
+    ValueRef,
 };
+pub use in_place::{InPlace, KeptTensors, TensorMemory};
 pub(crate) use serve::Worker;
 pub(crate) use server::Version;
 pub use server::{Language, run};
@@ -70,8 +73,12 @@ pub trait Runtime {
 /// What a worker does with its tasks.
 pub trait Handler {
     /// Answers one task. `task` holds its encoded arguments, in the order of the signature (see
-    /// [`TaskReader`]); the outcome goes into `answer`, which starts empty and must not stay so.
-    fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf);
+    /// [`TaskReader`]); `in_place` has the tensors that it names without their elements. The outcome
+    /// goes into `answer`, which starts empty and must not stay so.
+    ///
+    /// When this returns, nothing may use the memory of tensors in place any more, or
+    /// [`InPlace::keep`] must have been called.
+    fn handle(&mut self, task: &[u8], in_place: &mut InPlace<'_>, answer: &mut AnswerBuf);
 
     /// Makes the model ready for interrupts, and gives what breaks a call off: a function that is
     /// called in a signal handler, on the thread that calls [`handle`](Self::handle), in between

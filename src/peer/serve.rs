@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Handler;
+use super::in_place::InPlace;
 use super::interrupt::Interrupts;
 use crate::faults;
 use crate::key::Key;
@@ -31,6 +32,8 @@ pub(crate) enum End {
     Condemned,
     /// The segment is broken: this process can serve no longer.
     Broken,
+    /// The model keeps tensors whose memory others need: it must go, and this process with it.
+    Hoarding,
 }
 
 /// How a search for a task has ended.
@@ -62,6 +65,9 @@ pub(crate) struct Worker<'a, H> {
     task: Payload,
     answer: AnswerBuf,
     large: LargeArea<'a>,
+    in_place: InPlace<'a>,
+    /// What those who watch believe that the model keeps, in bytes.
+    told_kept: u64,
 }
 
 impl<'a, H: Handler> Worker<'a, H> {
@@ -97,6 +103,8 @@ impl<'a, H: Handler> Worker<'a, H> {
             task: Payload::new(),
             answer: AnswerBuf::new(large.room().max(slot_bytes)).with_error_limit(slot_bytes),
             large,
+            in_place: InPlace::new(large),
+            told_kept: 0,
         })
     }
 
@@ -129,7 +137,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             End::Ordered => self.leave(),
             // Relaxed: looked at when this process has ended.
             End::Broken => self.words.away.store(BROKEN, Ordering::Relaxed),
-            End::Condemned => {}
+            End::Condemned | End::Hoarding => {}
         }
         (end, self.handler)
     }
@@ -161,8 +169,10 @@ impl<'a, H: Handler> Worker<'a, H> {
             Err(error) => self.answer.refuse(unreadable(&error)),
         }
         faults::point("serve.called");
-        let is_large = self.answer.finish().len() > slot.room() && self.put_large(key);
-        let outcome = self.answer.finish();
+        if self.in_place.has_failed() {
+            return Err(End::Hoarding);
+        }
+        let is_large = self.answer.seal() > slot.room() && self.put_large(key);
         faults::point("serve.encoding");
         if !ring::finish(slot.words, key, self.owner) {
             return Err(End::Condemned);
@@ -170,8 +180,9 @@ impl<'a, H: Handler> Worker<'a, H> {
         faults::point("serve.finished");
         if is_large {
             // Relaxed: as in `answer_writer`. No outcome is larger than a `u32` says.
-            slot.words.answer_len.store(outcome.len() as u32, Ordering::Relaxed);
+            slot.words.answer_len.store(self.answer.seal() as u32, Ordering::Relaxed);
         } else {
+            let outcome = self.answer.whole();
             // SAFETY: this worker has claimed the slot and not published its outcome yet.
             let writer = unsafe { slot.answer_writer(outcome.len()) };
             // An outcome that is not large fits the slot, so there is a writer and it has room.
@@ -192,12 +203,16 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.words.running.store(0, Ordering::Relaxed);
         self.tasks += 1;
         self.words.tasks.store(self.tasks, Ordering::Relaxed);
+        if is_large {
+            // What was lent goes with the next line.
+            self.answer.clear();
+        }
         self.away(H::tidy);
         if self.task.len() > KEPT {
             self.task = Payload::new();
         }
-        if is_large {
-            self.answer.clear();
+        if InPlace::kept_bytes() != self.told_kept {
+            self.tell_kept();
         }
         faults::point("serve.tidied");
         self.busy = true;
@@ -208,11 +223,11 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// refusal stands in its stead.
     #[cold]
     fn put_large(&mut self, key: Key) -> bool {
-        let outcome = self.answer.finish();
-        let needed = outcome.len() as u64;
-        let Err(error) = self.large.write(key.index(), Extent::Answer, outcome) else {
-            return true;
-        };
+        let needed = self.answer.seal() as u64;
+        let pieces = self.answer.pieces();
+        // SAFETY: pieces of the answer's own bytes, and what the handler has lent until it tidies up.
+        let written = unsafe { self.large.write_pieces(key.index(), Extent::Answer, pieces) };
+        let Err(error) = written else { return true };
         // Small, so it fits every slot.
         self.answer.refuse(if memory::is_out_of_room(&error) {
             let (available, total) = memory::shared_memory_room();
@@ -223,15 +238,24 @@ impl<'a, H: Handler> Worker<'a, H> {
         false
     }
 
+    /// Tells those who watch how much the model keeps.
+    #[cold]
+    fn tell_kept(&mut self) {
+        self.told_kept = InPlace::kept_bytes();
+        // Relaxed: looked at again and again.
+        self.words.kept.store(self.told_kept, Ordering::Relaxed);
+    }
+
     /// Has the handler answer the task, and be interrupted only while it does.
     #[inline]
     fn call(&mut self, key: Key) {
         // A handler that writes nothing must not send the last task's outcome again.
         self.answer.clear();
+        self.in_place.begin(key.index());
         if let Some(interrupts) = &self.interrupts {
             interrupts.begin(key);
         }
-        self.handler.handle(&self.task, &mut self.answer);
+        self.handler.handle(&self.task, &mut self.in_place, &mut self.answer);
         if let Some(interrupts) = &self.interrupts
             && interrupts.end()
         {

@@ -121,6 +121,7 @@ pub(crate) fn clear_worker(words: &WorkerWords) {
     words.interrupt.store(0, Ordering::Relaxed);
     words.running.store(0, Ordering::Relaxed);
     words.tasks.store(0, Ordering::Relaxed);
+    words.kept.store(0, Ordering::Relaxed);
 }
 
 #[cfg(test)]
@@ -272,7 +273,7 @@ mod tests {
         for word in [&words.searching, &words.away, &words.parked, &words.order] {
             word.store(1, Ordering::Relaxed);
         }
-        for word in [&words.interrupt, &words.running, &words.tasks] {
+        for word in [&words.interrupt, &words.running, &words.tasks, &words.kept] {
             word.store(1, Ordering::Relaxed);
         }
         clear_worker(words);
@@ -280,7 +281,7 @@ mod tests {
             assert_eq!(word.load(Ordering::Relaxed), 0);
         }
         assert_eq!(words.parked.load(Ordering::Relaxed), STANDBY);
-        for word in [&words.interrupt, &words.running, &words.tasks] {
+        for word in [&words.interrupt, &words.running, &words.tasks, &words.kept] {
             assert_eq!(word.load(Ordering::Relaxed), 0);
         }
     }

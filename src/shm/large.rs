@@ -1,17 +1,20 @@
-//! Large payloads: what does not fit a slot, behind the mapped part of the segment.
+//! Large payloads, and tensors in place: what is behind the mapped part of the segment.
 //!
-//! Each slot has an extent there for its task and one for its answer, at a fixed place, so that there
-//! is nothing to allocate and nothing to believe. The area is sparse: an extent has pages only while
-//! a payload is in it. It is never mapped. It is written and read through the descriptor, which makes
+//! Each slot has its extents there at fixed places, so that there is nothing to allocate and nothing
+//! to believe. The area is sparse: an extent has pages only while something is in it.
+//!
+//! What does not fit a slot is written and read through the descriptor, and never mapped, which makes
 //! lack of room an error of the writer's instead of a SIGBUS of anybody's, whatever a broken worker
-//! writes into the segment.
+//! writes into the segment. An extent for tensors is mapped, by whoever works in it, and touched only
+//! where the host has reserved pages before.
 
+use core::ptr::NonNull;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::layout::Layout;
+use super::layout::{EXTENTS, Layout};
 use super::region::Payload;
-use crate::sys::memory::{self, FileIdentity};
+use crate::sys::memory::{self, Access, FileIdentity};
 
 /// Bytes written by one system call. The kernel has one lock for the area, and keeps it
 /// through a call: nobody waits for longer than one takes.
@@ -19,11 +22,22 @@ const PIECE: usize = 1 << 20;
 /// As [`PIECE`], for pages that go back, of which there may be none.
 const PIECE_BACK: u64 = 1 << 24;
 
-/// Which of a slot's two extents.
+/// Which of a slot's extents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
+    /// A task that does not fit the slot.
     Task = 0,
+    /// An answer that does not.
     Answer = 1,
+    /// Tensors that the task's message names. Written by the host.
+    Input = 2,
+    /// Room for tensors of the answer. Reserved by the host, written by the worker.
+    Output = 3,
+}
+
+impl Extent {
+    /// Those for tensors, in the order of their numbers.
+    pub(crate) const IN_PLACE: [Self; 2] = [Self::Input, Self::Output];
 }
 
 /// The extents of all slots, as one process has them.
@@ -55,7 +69,7 @@ impl<'a> LargeArea<'a> {
     }
 
     fn start(&self, index: u16, extent: Extent) -> u64 {
-        let extents = 2 * u64::from(index) + extent as u64;
+        let extents = EXTENTS * u64::from(index) + extent as u64;
         self.layout.extents + extents * u64::from(self.layout.sizes.payload_bytes)
     }
 
@@ -80,6 +94,81 @@ impl<'a> LargeArea<'a> {
         Ok(())
     }
 
+    /// As [`write`](Self::write), for a payload in pieces that somebody may change meanwhile.
+    ///
+    /// # Safety
+    /// The pieces must be readable.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub(crate) unsafe fn write_pieces(
+        &self,
+        index: u16,
+        extent: Extent,
+        pieces: impl Iterator<Item = NonNull<[u8]>> + Clone,
+    ) -> io::Result<()> {
+        let lengths = pieces.clone().map(|piece| piece.len());
+        let all = lengths.fold(0_usize, usize::saturating_add);
+        if all > self.room() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.check()?;
+        let mut at = self.start(index, extent);
+        for piece in pieces {
+            let mut done = 0;
+            while done < piece.len() {
+                let bytes = PIECE.min(piece.len() - done);
+                // SAFETY: `done < piece.len()`, so this is inside.
+                let start = unsafe { piece.cast::<u8>().add(done) };
+                // SAFETY: a part of the piece, for which the caller vouches.
+                unsafe { memory::write_raw_at(self.descriptor, at, start, bytes) }
+                    .inspect_err(|_| self.clear(index, extent))?;
+                at += bytes as u64;
+                done += bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves the first `bytes` bytes of an extent, of which the first `reserved` are.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write); nothing has changed then.
+    pub(crate) fn reserve(
+        &self,
+        index: u16,
+        extent: Extent,
+        reserved: usize,
+        bytes: usize,
+    ) -> io::Result<()> {
+        if bytes > self.room() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.check()?;
+        let more = bytes.saturating_sub(reserved) as u64;
+        if more == 0 {
+            return Ok(());
+        }
+        memory::reserve(self.descriptor, self.start(index, extent) + reserved as u64, more)
+    }
+
+    /// Maps an extent, all of it.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(crate) fn map(
+        &self,
+        index: u16,
+        extent: Extent,
+        access: Access,
+    ) -> io::Result<MappedExtent> {
+        self.check()?;
+        let bytes = self.room();
+        let start =
+            memory::map_range(self.descriptor, self.start(index, extent), bytes as u64, access)?;
+        Ok(MappedExtent { start, bytes, access })
+    }
+
     /// Copies a payload of `len` bytes out, into `into`, whose old contents go.
     ///
     /// # Errors
@@ -93,11 +182,26 @@ impl<'a> LargeArea<'a> {
         into: &mut Payload,
     ) -> io::Result<()> {
         into.clear();
-        if len > self.room() {
+        self.append(index, extent, 0, len, into)
+    }
+
+    /// Copies `len` bytes out from `offset` on, to the end of `into`.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub(crate) fn append(
+        &self,
+        index: u16,
+        extent: Extent,
+        offset: u64,
+        len: usize,
+        into: &mut Payload,
+    ) -> io::Result<()> {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.room() as u64) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.check()?;
-        memory::read_at(self.descriptor, self.start(index, extent), len, into)
+        memory::read_at(self.descriptor, self.start(index, extent) + offset, len, into)
     }
 
     /// Gives the pages of an extent back.
@@ -105,8 +209,8 @@ impl<'a> LargeArea<'a> {
         self.give_back(self.start(index, extent), self.layout.sizes.payload_bytes.into());
     }
 
-    /// Gives the pages of a slot back.
-    pub(crate) fn clear_slot(&self, index: u16) {
+    /// Gives the pages of a slot's task and answer back.
+    pub(crate) fn clear_payloads(&self, index: u16) {
         let bytes = 2 * u64::from(self.layout.sizes.payload_bytes);
         self.give_back(self.start(index, Extent::Task), bytes);
     }
@@ -118,6 +222,80 @@ impl<'a> LargeArea<'a> {
         let end = start + bytes;
         for at in (start..end).step_by(PIECE_BACK as usize) {
             memory::give_back(self.descriptor, at, PIECE_BACK.min(end - at));
+        }
+    }
+}
+
+/// An extent that this process has mapped.
+///
+/// # Invariants
+/// `bytes` bytes are mapped at `start`, a multiple of the page size, until this is dropped. Other
+/// processes have them too, so no reference to them exists but where somebody vouches for it.
+#[derive(Debug)]
+pub(crate) struct MappedExtent {
+    start: NonNull<u8>,
+    bytes: usize,
+    access: Access,
+}
+
+// SAFETY: an address and numbers; what is there is reached through raw pointers by whoever has the
+// slot, threads and processes alike.
+unsafe impl Send for MappedExtent {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for MappedExtent {}
+
+impl MappedExtent {
+    /// The address of `bytes` bytes at `offset`, if they are inside.
+    pub(crate) fn at(&self, offset: u64, bytes: usize) -> Option<NonNull<u8>> {
+        let offset = usize::try_from(offset).ok()?;
+        if offset.checked_add(bytes)? > self.bytes {
+            return None;
+        }
+        // SAFETY: not behind the mapping's end.
+        Some(unsafe { self.start.add(offset) })
+    }
+
+    /// How far behind the start an address is, if the `bytes` bytes there are inside.
+    pub(crate) fn offset_of(&self, address: usize, bytes: usize) -> Option<u64> {
+        let offset = address.checked_sub(self.start.addr().get())?;
+        (offset.checked_add(bytes)? <= self.bytes).then_some(offset as u64)
+    }
+
+    /// Makes the first `bytes` bytes private, and takes the others away: nobody else has them any more,
+    /// and what others write is not seen.
+    ///
+    /// # Safety
+    /// There must be pages behind these bytes, and nobody may use the others.
+    ///
+    /// # Errors
+    /// There is no memory for them; then they are as they were.
+    pub(crate) unsafe fn make_private(&mut self, bytes: usize) -> io::Result<()> {
+        let bytes = memory::whole_pages(bytes).min(self.bytes);
+        if bytes > 0 {
+            // SAFETY: the type's invariant; the caller vouches for the pages.
+            unsafe { memory::make_private(self.start, bytes, self.access) }?;
+        }
+        if bytes < self.bytes {
+            // SAFETY: inside.
+            let rest = unsafe { self.start.add(bytes) };
+            // SAFETY: the type's invariant; nobody uses these.
+            unsafe { memory::unmap(rest, self.bytes - bytes) };
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for MappedExtent {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            // SAFETY: the type's invariant; whoever used them had this.
+            unsafe { memory::unmap(self.start, self.bytes) };
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::robust_mutex::MUTEX_BYTES;
 
 /// Goes up with every change of the layout or of what its words mean.
-pub(crate) const LAYOUT_VERSION: u32 = 4;
+pub(crate) const LAYOUT_VERSION: u32 = 5;
 
 /// "nearcall", little endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
@@ -32,6 +32,8 @@ pub(crate) const MAX_SLOT_BYTES: u32 = 1 << 24;
 pub(crate) const MAX_PAYLOAD_BYTES: u32 = 1 << 31;
 /// Extents start, and end, at multiples of this: the largest page there is.
 pub(crate) const EXTENT_UNIT: u32 = 1 << 16;
+/// How many of them a slot has.
+pub(crate) const EXTENTS: u64 = 4;
 pub(crate) const MIN_WORKERS: u32 = 1;
 pub(crate) const MAX_WORKERS: u32 = 1024;
 
@@ -110,7 +112,9 @@ pub(crate) struct WorkerWords {
     pub(crate) running: AtomicU64,
     /// Tasks that the worker has done.
     pub(crate) tasks: AtomicU64,
-    _zero2: [AtomicU64; unmodelled(5)],
+    /// Bytes of tensors that its model has kept beyond their tasks, and keeps.
+    pub(crate) kept: AtomicU64,
+    _zero2: [AtomicU64; unmodelled(4)],
 }
 
 /// An entry of the ring: a line that takes a task to the worker, a small one with all that it
@@ -181,6 +185,7 @@ const _: () = {
     assert!(offset_of!(WorkerWords, away) == 68);
     assert!(offset_of!(WorkerWords, running) == 72);
     assert!(offset_of!(WorkerWords, tasks) == 80);
+    assert!(offset_of!(WorkerWords, kept) == 88);
 
     assert!(size_of::<EntryWords>() == 64 && align_of::<EntryWords>() == 64);
     assert!(offset_of!(EntryWords, entry) == 0);
@@ -225,14 +230,14 @@ pub(crate) struct Layout {
     pub(crate) bodies: u64,
     /// What is mapped, and reserved at start.
     pub(crate) segment_bytes: u64,
-    /// Where the large area starts, two extents for each slot: sparse, and never mapped.
+    /// Where the large area starts, [`EXTENTS`] for each slot: sparse.
     pub(crate) extents: u64,
 }
 
 impl Layout {
     /// How long the file can get: the end of the last extent.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.extents + 2 * u64::from(self.sizes.slots) * u64::from(self.sizes.payload_bytes)
+        self.extents + EXTENTS * u64::from(self.sizes.slots) * u64::from(self.sizes.payload_bytes)
     }
 
     /// The layout for these sizes; `None` if they are outside their limits.
@@ -314,7 +319,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     fields!(HostWords: crowded _zero);
     fields!(ConsumerEnd: lock head _zero);
     fields!(WorkerWords:
-        parked order interrupt _zero searching away running tasks _zero2);
+        parked order interrupt _zero searching away running tasks kept _zero2);
     fields!(EntryWords: entry len _zero task);
     fields!(SlotWords: done waiter answer_len answer claim _zero task_len _zero2 task);
 
@@ -324,6 +329,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     row("Constants", &[ENTRY_BYTES as u64], "ENTRY_BYTES");
     row("Constants", &[EXTRA_PLACES.into()], "EXTRA_PLACES");
     row("Constants", &[EXTENT_UNIT.into()], "EXTENT_UNIT");
+    row("Constants", &[EXTENTS], "EXTENTS");
     row("Limits", &[MIN_SLOTS.into(), MAX_SLOTS.into()], "slots");
     row("Limits", &[MIN_SLOT_BYTES.into(), MAX_SLOT_BYTES.into()], "slot_bytes");
     row("Limits", &[MIN_WORKERS.into(), MAX_WORKERS.into()], "workers");
@@ -342,7 +348,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         row("Example", &[l.slots, 64 * size_of::<SlotWords>() as u64], "slots");
         row("Example", &[l.bodies, 64 * 4096], "bodies");
         row("Example", &[l.segment_bytes, 0], "segment_bytes");
-        row("Example", &[l.extents, 64 << 27], "extents");
+        row("Example", &[l.extents, 64 * EXTENTS << 26], "extents");
     }
 
     // Where the parts of the packed words stand, read off words that differ in one part.

@@ -6,7 +6,7 @@ mod region;
 mod segment;
 mod state;
 
-pub(crate) use large::{Extent, LargeArea, is_bad_length};
+pub(crate) use large::{Extent, LargeArea, MappedExtent, is_bad_length};
 #[cfg(loom)]
 pub(crate) use layout::EntryWords;
 #[doc(hidden)]

@@ -70,7 +70,7 @@ impl Segment {
         }
         // Pages that are not there when they are touched are a SIGBUS; reserved here, they are
         // an error with figures.
-        match memory::reserve(descriptor.as_fd(), layout.segment_bytes) {
+        match memory::reserve(descriptor.as_fd(), 0, layout.segment_bytes) {
             Err(error) if memory::is_out_of_room(&error) => {
                 let (available, total) = memory::shared_memory_room();
                 let needed = layout.segment_bytes;

@@ -60,10 +60,11 @@ pub(crate) fn shared_memory_room() -> (u64, u64) {
     })
 }
 
-/// Reserves the pages behind `descriptor`.
-pub(crate) fn reserve(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+/// Reserves the pages of this range behind `descriptor`; if there is no room for all, none.
+pub(crate) fn reserve(descriptor: BorrowedFd<'_>, offset: u64, bytes: u64) -> io::Result<()> {
     loop {
-        match rustix::fs::fallocate(descriptor, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+        match rustix::fs::fallocate(descriptor, rustix::fs::FallocateFlags::empty(), offset, bytes)
+        {
             Err(rustix::io::Errno::INTR) => {}
             result => return result.map_err(io::Error::from),
         }
@@ -82,6 +83,42 @@ pub(crate) fn write_at(descriptor: BorrowedFd<'_>, offset: u64, bytes: &[u8]) ->
             Ok(written) => done += written,
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// As [`write_at`], for bytes that somebody may change meanwhile: no reference to them is made.
+///
+/// # Safety
+/// `start..start + bytes` must be readable.
+///
+/// # Errors
+/// As for [`write_at`].
+pub(crate) unsafe fn write_raw_at(
+    descriptor: BorrowedFd<'_>,
+    offset: u64,
+    start: NonNull<u8>,
+    bytes: usize,
+) -> io::Result<()> {
+    let number = descriptor.as_raw_fd();
+    let mut done = 0;
+    while done < bytes {
+        let at = i64::try_from(offset + done as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: `done < bytes`, so this is inside.
+        let rest = unsafe { start.add(done) };
+        // SAFETY: the kernel only reads so many bytes there, which the caller vouches for.
+        let written =
+            unsafe { libc::pwrite(number, rest.as_ptr().cast_const().cast(), bytes - done, at) };
+        match usize::try_from(written) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => done += written,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
         }
     }
     Ok(())
@@ -171,15 +208,94 @@ pub(crate) fn is_out_of_room(error: &io::Error) -> bool {
 /// Maps `bytes` of the shared memory behind `descriptor`, readable and writable, for as long as
 /// the process lives.
 pub(crate) fn map_shared(descriptor: BorrowedFd<'_>, bytes: u64) -> io::Result<NonNull<u8>> {
-    let length = usize::try_from(bytes)
-        .ok()
-        .and_then(NonZeroUsize::new)
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    map_range(descriptor, 0, bytes, Access::Write)
+}
+
+/// What a mapping may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+impl Access {
+    fn protection(self) -> ProtFlags {
+        match self {
+            Self::Read => ProtFlags::PROT_READ,
+            Self::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        }
+    }
+}
+
+fn length(bytes: u64) -> io::Result<NonZeroUsize> {
+    let length = usize::try_from(bytes).ok().and_then(NonZeroUsize::new);
+    length.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Maps `bytes` of the shared memory behind `descriptor`, from `offset` on, a multiple of the page
+/// size. Pages need not be there yet: whoever touches one that is not, and that there is no room for,
+/// gets a SIGBUS.
+pub(crate) fn map_range(
+    descriptor: BorrowedFd<'_>,
+    offset: u64,
+    bytes: u64,
+    access: Access,
+) -> io::Result<NonNull<u8>> {
+    let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let (length, flags) = (length(bytes)?, MapFlags::MAP_SHARED);
     // SAFETY: a new mapping at an address of the kernel's choice changes no existing memory.
-    let base =
-        unsafe { mman::mmap(None, length, protection, MapFlags::MAP_SHARED, descriptor, 0) }?;
+    let base = unsafe { mman::mmap(None, length, access.protection(), flags, descriptor, offset) }?;
     Ok(base.cast())
+}
+
+/// Takes a mapping, or whole pages of one, away.
+///
+/// # Safety
+/// The pages must be the caller's, and nobody may use them any more.
+pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise. It fails only for what is no range of pages.
+    let _ = unsafe { mman::munmap(start.cast(), bytes) };
+}
+
+/// Puts a private copy in the place of mapped pages, at once: who reads them meanwhile sees no gap, and
+/// what is written to the memory behind them is not seen any more.
+///
+/// # Safety
+/// `start..start + bytes` must be whole pages that are mapped readable, with memory behind them, and
+/// the caller's to remap.
+///
+/// # Errors
+/// There is no memory for a copy, or what else the system said; nothing has changed then.
+pub(crate) unsafe fn make_private(
+    start: NonNull<u8>,
+    bytes: usize,
+    access: Access,
+) -> io::Result<()> {
+    let writable = Access::Write.protection();
+    let length = length(bytes as u64)?;
+    // SAFETY: a new private mapping at an address of the kernel's choice.
+    let copy = unsafe { mman::mmap_anonymous(None, length, writable, MapFlags::MAP_PRIVATE) }?;
+    // SAFETY: both have so many bytes, the one is new, and the caller vouches for the other.
+    unsafe { copy.cast::<u8>().copy_from_nonoverlapping(start, bytes) };
+    // SAFETY: the new mapping, which nobody has seen yet.
+    let moved = unsafe { mman::mprotect(copy, bytes, access.protection()) }.and_then(|()| {
+        let flags = mman::MRemapFlags::MREMAP_MAYMOVE | mman::MRemapFlags::MREMAP_FIXED;
+        // SAFETY: the new mapping goes where the caller lets it, and is as long as what was there.
+        unsafe { mman::mremap(copy, bytes, bytes, flags, Some(start.cast())) }
+    });
+    match moved {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // SAFETY: the new mapping, which nobody has seen.
+            unsafe { unmap(copy.cast(), bytes) };
+            Err(error.into())
+        }
+    }
+}
+
+/// The next multiple of the page size.
+pub(crate) fn whole_pages(bytes: usize) -> usize {
+    bytes.next_multiple_of(rustix::param::page_size())
 }
 
 /// The size of the shared memory behind `descriptor`.

@@ -1,8 +1,10 @@
 //! A task's bytes on the worker's side.
 
 use super::codec::{Malformed, Reader};
+use super::placed::{Argument, Placed};
 use super::signature::{Kind, Scalar, Signature};
-use super::value::{Value, ValueRef};
+use super::tensor::Tensor;
+use super::value::{self, Value, ValueRef};
 use crate::error::MalformedTask;
 
 /// Takes a task's arguments off the front of its bytes, in the order of the signature.
@@ -72,7 +74,20 @@ impl<'a> TaskReader<'a> {
         self.0.take_len().map_err(MalformedTask::from)
     }
 
-    /// The next value of any type, checked in whole.
+    /// The next argument of a parameter that takes any value.
+    ///
+    /// # Errors
+    /// See [`TaskReader::bool`].
+    pub fn argument(&mut self) -> Result<Argument<'a>, MalformedTask> {
+        let start = self.0;
+        if matches!(value::start(&mut self.0)?, value::Start::Placed) {
+            return Ok(Argument::Placed(Placed::read(&mut self.0)?));
+        }
+        self.0 = start;
+        self.value().map(Argument::Value)
+    }
+
+    /// The next value of any type, checked in whole; a tensor in place is none.
     ///
     /// # Errors
     /// See [`TaskReader::bool`].
@@ -104,8 +119,12 @@ pub struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    /// Decodes a whole task.
-    pub(crate) fn decode(signature: &'a Signature, bytes: &[u8]) -> Result<Self, MalformedTask> {
+    /// Decodes a whole task. `placed` copies a tensor in place.
+    pub(crate) fn decode(
+        signature: &'a Signature,
+        bytes: &[u8],
+        mut placed: impl FnMut(&Placed<'_>) -> Option<Tensor>,
+    ) -> Result<Self, MalformedTask> {
         let mut reader = TaskReader::new(bytes);
         let mut values = Vec::with_capacity(signature.parameters().len());
         for parameter in signature.parameters() {
@@ -116,7 +135,12 @@ impl<'a> Args<'a> {
                     let items: Result<_, _> = (0..len).map(|_| one(&mut reader, scalar)).collect();
                     Value::List(items?)
                 }
-                Kind::Any => reader.value()?.to_owned(),
+                Kind::Any => match reader.argument()? {
+                    Argument::Value(value) => value.to_owned(),
+                    Argument::Placed(tensor) => {
+                        Value::Tensor(placed(&tensor).ok_or(MalformedTask)?)
+                    }
+                },
             });
         }
         reader.finish()?;

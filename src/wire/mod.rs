@@ -8,6 +8,7 @@ mod args;
 mod codec;
 mod control;
 mod outcome;
+mod placed;
 mod signature;
 mod task;
 mod tensor;
@@ -21,7 +22,11 @@ pub(crate) use control::{
     FromServer, MAX_LAST_WORDS, MAX_MESSAGE, ToServer, decode_message, encode_message,
 };
 pub use outcome::{AnswerBuf, Outcome, PythonError, Refusal};
+pub use placed::{Argument, Placed, TENSOR_ALIGNMENT, TensorSpec};
+pub(crate) use placed::{Placement, Placements, SpliceError, place};
 pub use signature::{Kind, Len, Parameter, Scalar, Signature};
+pub(crate) use task::PlacedTask;
 pub use task::{Arg, Task};
+pub(crate) use tensor::bytes_of_elements;
 pub use tensor::{DType, Element, MAX_RANK, Tensor, TensorRef};
 pub use value::{MAX_DEPTH, Map, Seq, Value, ValueRef};

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ptr::NonNull;
 
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 
 use super::codec::{EncodeTo, Malformed, Reader, put};
+use super::placed::{self, SpliceError, splice};
 use super::tensor::DType;
 use super::value::{self, Value, ValueRef};
 
@@ -124,6 +126,13 @@ pub enum Refusal {
         /// Bytes that /dev/shm has in all.
         total: u64,
     },
+    /// The model has kept an array of a task's beyond its call: in a global, an attribute, a view of it,
+    /// a reference cycle. What it keeps is its own copy now; what it has computed is not worth much if
+    /// it was to come from the next task's.
+    Kept {
+        /// The arguments that were kept, by name.
+        arguments: String,
+    },
     /// The worker could not have the task's bytes, or hand the answer over: the system, or something in
     /// its process, was in the way.
     System {
@@ -148,7 +157,8 @@ impl Refusal {
                 let mut number = || reader.take_unsigned();
                 Self::NoSharedMemory { needed: number()?, available: number()?, total: number()? }
             }
-            4 => {
+            4 => Self::Kept { arguments: reader.take_str()?.to_owned() },
+            5 => {
                 let mut text = || reader.take_str().map(str::to_owned);
                 Self::System { action: text()?, reason: text()? }
             }
@@ -173,6 +183,11 @@ impl fmt::Display for Refusal {
                 "the answer takes {needed} bytes of shared memory, /dev/shm has {available} of {total} \
                  bytes free: return less, or give the container more (docker run --shm-size)"
             ),
+            Self::Kept { arguments } => write!(
+                f,
+                "the model has kept argument {arguments}, or a view of it, beyond its call: let it go, \
+                 or keep a copy (numpy.array(x), bytes(x))"
+            ),
             Self::System { action, reason } => write!(f, "the worker could not {action}: {reason}"),
             Self::MalformedTask => f.write_str("the task's bytes do not fit the signature"),
         }
@@ -190,6 +205,8 @@ pub struct AnswerBuf {
     /// What an error, or a refusal, is cut to: it must not depend on memory that there may not be.
     error_limit: usize,
     needed: usize,
+    /// What is copied only when the answer is handed over: each stands behind so many of `bytes`.
+    lent: Vec<(usize, NonNull<[u8]>)>,
 }
 
 impl AnswerBuf {
@@ -200,6 +217,7 @@ impl AnswerBuf {
             limit,
             error_limit: limit,
             needed: 0,
+            lent: Vec::new(),
         }
     }
 
@@ -309,6 +327,34 @@ impl AnswerBuf {
         fits
     }
 
+    /// Names a tensor of this shape that the handler has written where the task has room for it
+    /// ([`InPlace::output_at`](crate::peer::InPlace::output_at) says where that is), as a value.
+    pub fn placed(&mut self, dtype: DType, shape: &[usize], offset: u64) {
+        let shape = shape.iter().map(|extent| *extent as u64);
+        let _ = value::write_placed_tag(self)
+            .and_then(|()| placed::write(self, dtype, shape, true, offset));
+    }
+
+    /// Whether so many bytes of elements are better lent than written: they do not fit the slot, and
+    /// go from where they are to the host's memory without a stop in between.
+    #[inline]
+    pub fn lends(&self, bytes: usize) -> bool {
+        bytes > self.error_limit
+    }
+
+    /// Has elements of a tensor read where they are, when the answer is handed over. Instead of
+    /// [`elements`](Self::elements).
+    ///
+    /// # Safety
+    /// The bytes must stay readable until [`Handler::tidy`](crate::peer::Handler::tidy) is called, or
+    /// the next answer is started.
+    pub unsafe fn lend(&mut self, bytes: NonNull<[u8]>) {
+        self.needed = self.needed.saturating_add(bytes.len());
+        if self.needed <= self.limit {
+            self.lent.push((self.bytes.len(), bytes));
+        }
+    }
+
     /// Writes elements of a tensor, as bytes in this machine's order.
     #[inline]
     pub fn elements(&mut self, bytes: &[u8]) {
@@ -325,11 +371,15 @@ impl AnswerBuf {
 
     /// Replaces whatever was written by the reason why there is no answer.
     pub fn refuse(&mut self, mut refusal: Refusal) {
-        if let Refusal::Unsupported { type_name, reason, place } = &mut refusal {
-            let room = self.error_limit.saturating_sub(32) / 4;
-            cut_end(type_name, room);
-            cut_end(reason, room);
-            cut_end(place, room);
+        let room = self.error_limit.saturating_sub(32) / 4;
+        match &mut refusal {
+            Refusal::Unsupported { type_name, reason, place } => {
+                cut_end(type_name, room);
+                cut_end(reason, room);
+                cut_end(place, room);
+            }
+            Refusal::Kept { arguments } => cut_end(arguments, room),
+            _ => {}
         }
         self.clear();
         let _ = put(self, tag::REFUSED);
@@ -338,11 +388,45 @@ impl AnswerBuf {
 
     /// The finished outcome, replaced by [`Refusal::TooLarge`] when it does not fit.
     pub fn finish(&mut self) -> &[u8] {
+        self.seal();
+        let mut behind = 0;
+        for (place, piece) in std::mem::take(&mut self.lent) {
+            // SAFETY: who lent it promised that it can be read, and nobody writes to it meanwhile: this
+            // is the handler's own thread, and its model has returned.
+            let piece = unsafe { piece.as_ref() };
+            let place = place + behind;
+            self.bytes.splice(place..place, piece.iter().copied());
+            behind += piece.len();
+        }
+        &self.bytes
+    }
+
+    /// Finishes the outcome: it is replaced by [`Refusal::TooLarge`] when it does not fit. Says how many
+    /// bytes it has.
+    #[inline]
+    pub(crate) fn seal(&mut self) -> usize {
         if self.needed > self.limit {
             let (needed, room) = (self.needed as u64, self.limit as u64);
             self.refuse(Refusal::TooLarge { needed, room });
         }
+        self.needed
+    }
+
+    /// An outcome of which nothing is lent: one that fits a slot.
+    #[inline]
+    pub(crate) fn whole(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The outcome in pieces, as [`lend`](Self::lend) has left them.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = NonNull<[u8]>> + Clone + use<'_> {
+        let ends = self.lent.iter().map(|(place, _)| *place).chain([self.bytes.len()]);
+        let starts = [0].into_iter().chain(self.lent.iter().map(|(place, _)| *place));
+        let written = starts
+            .zip(ends)
+            .map(|(start, end)| NonNull::from(self.bytes.get(start..end).unwrap_or_default()));
+        let lent = self.lent.iter().map(|(_, piece)| Some(*piece)).chain([None]);
+        written.zip(lent).flat_map(|(written, lent)| [Some(written), lent]).flatten()
     }
 
     /// Forgets what was written. A buffer that a large answer has grown gives its memory back.
@@ -353,6 +437,7 @@ impl AnswerBuf {
         }
         self.bytes.clear();
         self.needed = 0;
+        self.lent.clear();
     }
 }
 
@@ -394,6 +479,30 @@ impl<'a> Outcome<'a> {
         }
     }
 
+    /// Puts the tensors in place of an outcome's message into it: copies it to the end of `into`, which
+    /// is empty. For `room` and `append` see [`splice`].
+    ///
+    /// # Errors
+    /// As for [`splice`].
+    pub(crate) fn splice<A: smallvec::Array<Item = u8>>(
+        message: &[u8],
+        room: u64,
+        into: &mut smallvec::SmallVec<A>,
+        append: impl FnMut(u64, usize, &mut smallvec::SmallVec<A>) -> std::io::Result<()>,
+    ) -> Result<(), SpliceError> {
+        match message.split_first() {
+            Some((&tag::VALUE, value)) => {
+                into.push(tag::VALUE);
+                splice(value, room, into, append)
+            }
+            // No other has any.
+            _ => {
+                into.extend_from_slice(message);
+                Ok(())
+            }
+        }
+    }
+
     fn read_whole<T>(
         mut reader: Reader<'a>,
         read: impl FnOnce(&mut Reader<'a>) -> Result<T, Malformed>,
@@ -432,6 +541,7 @@ mod tests {
             Refusal::TooLarge { needed: u64::MAX, room: 256 },
             Refusal::MalformedTask,
             Refusal::NoSharedMemory { needed: 1 << 40, available: 0, total: 251 },
+            Refusal::Kept { arguments: "'x', 'y'".to_owned() },
             Refusal::System { action: "read".to_owned(), reason: "no".to_owned() },
         ] {
             buffer.refuse(refusal.clone());
@@ -440,7 +550,7 @@ mod tests {
             bytes.push(0);
             assert_eq!(Outcome::decode(&bytes), Err(Malformed), "a byte is left over");
         }
-        assert_eq!(Outcome::decode(&[tag::REFUSED, 5]), Err(Malformed), "there are five");
+        assert_eq!(Outcome::decode(&[tag::REFUSED, 6]), Err(Malformed), "there are six");
     }
 
     #[test]
@@ -469,7 +579,7 @@ mod tests {
     fn lengths_that_the_bytes_do_not_have_are_malformed_and_cost_no_memory() {
         for tag in [tag::VALUE, tag::PYTHON, tag::REFUSED] {
             for len in [1 << 20, 1 << 32, 1 << 62, 1 << 63, u64::MAX] {
-                for rest in [&[][..], &[5], &[6], &[7], &[0], &[1]] {
+                for rest in [&[][..], &[4], &[5], &[6], &[7], &[0], &[1]] {
                     let mut bytes = vec![tag];
                     bytes.extend(rest);
                     bytes.push(253);

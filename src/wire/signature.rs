@@ -6,6 +6,7 @@ use std::ops::{RangeFull, RangeInclusive};
 use bincode::{Decode, Encode};
 
 use super::codec::{bytes_len, signed_len, unsigned_len};
+use super::placed::Placement;
 use super::task::{Arg, Task};
 use super::value::{MAX_DEPTH, Value};
 use crate::error::{SignatureError, TaskMismatch};
@@ -241,7 +242,11 @@ impl Signature {
     /// # Errors
     /// The first argument that does not fit, by name.
     #[inline]
-    pub(crate) fn check(&self, task: &Task<'_>) -> Result<usize, TaskMismatch> {
+    pub(crate) fn check(
+        &self,
+        task: &Task<'_>,
+        reserved: &[Placement],
+    ) -> Result<usize, TaskMismatch> {
         let args = task.args();
         if args.len() != self.parameters.len() {
             return Err(self.wrong_count(args.len()));
@@ -272,6 +277,7 @@ impl Signature {
                         + items.iter().map(|item| bytes_len(item.len())).sum::<usize>()
                 }
                 (Kind::Any, Arg::Value(value)) => value_len(parameter, value)?,
+                (Kind::Any, Arg::Reserved(index)) => reserved_len(parameter, *index, reserved)?,
                 (expected, found) => return Err(wrong_type(parameter, expected, found)),
             };
         }
@@ -302,6 +308,18 @@ fn value_len(parameter: &Parameter, value: &Value) -> Result<usize, TaskMismatch
         return Err(TaskMismatch::Deep { name: parameter.name.clone(), limit: MAX_DEPTH });
     }
     Ok(value.encoded_len())
+}
+
+fn reserved_len(
+    parameter: &Parameter,
+    index: usize,
+    reserved: &[Placement],
+) -> Result<usize, TaskMismatch> {
+    let Some(tensor) = reserved.get(index) else {
+        let name = parameter.name.clone();
+        return Err(TaskMismatch::NotReserved { name, index, reserved: reserved.len() });
+    };
+    Ok(1 + tensor.encoded_len())
 }
 
 #[cold]

@@ -5,8 +5,9 @@ use bincode::error::EncodeError;
 use smallvec::SmallVec;
 
 use super::codec::{EncodeTo, put, put_bytes, put_int, put_len};
+use super::placed::Placement;
 use super::signature::{Kind, Len, Scalar};
-use super::value::Value;
+use super::value::{self, Value};
 
 /// Arguments that fit without an allocation.
 const INLINE_ARGS: usize = 8;
@@ -35,6 +36,8 @@ pub enum Arg<'a> {
     Strings(&'a [String]),
     /// Any value.
     Value(&'a Value),
+    /// The reserved tensor of this number ([`crate::Reserved::submit`]).
+    Reserved(usize),
 }
 
 impl Arg<'_> {
@@ -48,7 +51,7 @@ impl Arg<'_> {
             Self::Ints(_) => Kind::List(Scalar::Int, Len::ANY),
             Self::Floats(_) => Kind::List(Scalar::Float, Len::ANY),
             Self::Strs(_) | Self::Strings(_) => Kind::List(Scalar::Str, Len::ANY),
-            Self::Value(_) => Kind::Any,
+            Self::Value(_) | Self::Reserved(_) => Kind::Any,
         }
     }
 }
@@ -155,6 +158,14 @@ impl<'a> Task<'a> {
         self.arg(Arg::Value(value))
     }
 
+    /// Adds the tensor at `index` of those that were reserved ([`crate::Engine::reserve`]), for a
+    /// parameter that was declared with [`Signature::value`](crate::Signature::value).
+    #[inline]
+    #[must_use]
+    pub fn reserved(self, index: usize) -> Self {
+        self.arg(Arg::Reserved(index))
+    }
+
     /// The arguments so far.
     #[inline]
     pub fn args(&self) -> &[Arg<'a>] {
@@ -173,10 +184,16 @@ fn put_all<W: Writer, T>(
     items.iter().try_for_each(|item| put_bytes(writer, bytes(item)))
 }
 
-impl EncodeTo for Task<'_> {
+/// A task with the places of the tensors that were reserved for it.
+pub(crate) struct PlacedTask<'r, 'a> {
+    pub(crate) task: &'r Task<'a>,
+    pub(crate) tensors: &'r [Placement],
+}
+
+impl EncodeTo for PlacedTask<'_, '_> {
     #[inline]
     fn encode_to<W: Writer>(&self, writer: &mut W) -> Result<(), EncodeError> {
-        for arg in &self.args {
+        for arg in &self.task.args {
             match *arg {
                 Arg::Bool(value) => put(writer, value)?,
                 Arg::Int(value) => put_int(writer, value)?,
@@ -191,8 +208,22 @@ impl EncodeTo for Task<'_> {
                 Arg::Strs(items) => put_all(writer, items, |item| item.as_bytes())?,
                 Arg::Strings(items) => put_all(writer, items, |item| item.as_bytes())?,
                 Arg::Value(value) => value.encode_to(writer)?,
+                Arg::Reserved(index) => {
+                    let Some(tensor) = self.tensors.get(index) else {
+                        return Err(EncodeError::Other("no such tensor is reserved"));
+                    };
+                    value::write_placed_tag(writer)?;
+                    tensor.write(writer)?;
+                }
             }
         }
         Ok(())
+    }
+}
+
+impl EncodeTo for Task<'_> {
+    #[inline]
+    fn encode_to<W: Writer>(&self, writer: &mut W) -> Result<(), EncodeError> {
+        PlacedTask { task: self, tensors: &[] }.encode_to(writer)
     }
 }

@@ -86,7 +86,7 @@ impl DType {
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    pub(super) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }
 }
@@ -156,7 +156,7 @@ impl Element for bool {
 }
 
 /// The bytes that a tensor of this type and shape has; `None` if no memory holds them.
-fn bytes_of(dtype: DType, shape: impl Iterator<Item = u64>) -> Option<u64> {
+pub(super) fn bytes_of(dtype: DType, shape: impl Iterator<Item = u64>) -> Option<u64> {
     let mut is_empty = false;
     let mut bytes = dtype.size() as u64;
     for extent in shape {
@@ -266,6 +266,14 @@ pub(crate) fn write_head<W: Writer>(
     shape.iter().try_for_each(|extent| writer.write(&(*extent as u64).to_le_bytes()))
 }
 
+/// Elements as bytes.
+pub(crate) fn bytes_of_elements<T: Element>(elements: &[T]) -> &[u8] {
+    let bytes = size_of_val(elements);
+    // SAFETY: numbers and `bool`, the only elements there are, have no padding, so that each of their
+    // bytes has a value; these are borrowed for as long as the result is.
+    unsafe { core::slice::from_raw_parts(elements.as_ptr().cast(), bytes) }
+}
+
 fn elements_in<T: Element>(dtype: DType, bytes: &[u8]) -> Result<Vec<T>, ElementsError> {
     if dtype != T::DTYPE {
         return Err(ElementsError { asked: T::DTYPE, found: dtype });
@@ -339,7 +347,7 @@ impl fmt::Debug for TensorRef<'_> {
 }
 
 /// The extents in their encoding.
-fn extents(bytes: &[u8]) -> impl Iterator<Item = u64> {
+pub(super) fn extents(bytes: &[u8]) -> impl ExactSizeIterator<Item = u64> + use<'_> {
     bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
@@ -353,7 +361,7 @@ mod tests {
     fn through_a_task(value: &Value) -> Value {
         let signature = Signature::new().value("v").int("i");
         let task = Task::new().value(value).int(7);
-        let bytes = signature.check(&task).unwrap();
+        let bytes = signature.check(&task, &[]).unwrap();
         let mut encoded = Vec::new();
         crate::wire::EncodeTo::encode_to(&task, &mut crate::wire::IntoVec(&mut encoded)).unwrap();
         assert_eq!(encoded.len(), bytes, "{value:?}");
@@ -420,12 +428,12 @@ mod tests {
         for _ in 0..=MAX_DEPTH {
             deep = vec![("k".to_owned(), deep)].into();
         }
-        let error = Signature::new().value("v").check(&Task::new().value(&deep)).unwrap_err();
+        let error = Signature::new().value("v").check(&Task::new().value(&deep), &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
             r#"argument "v" has more than 64 containers inside each other"#
         );
-        let error = Signature::new().int("v").check(&Task::new().value(&deep)).unwrap_err();
+        let error = Signature::new().int("v").check(&Task::new().value(&deep), &[]).unwrap_err();
         assert_eq!(error.to_string(), r#"argument "v" is a value, the signature says int"#);
     }
 

@@ -27,6 +27,9 @@ mod tag {
     pub(super) const TUPLE: u8 = 8;
     pub(super) const DICT: u8 = 9;
     pub(super) const TENSOR: u8 = 10;
+    /// A tensor in place ([`super::super::placed`]): an argument of a task by itself, and anywhere in
+    /// an answer that the host has not put together yet.
+    pub(super) const PLACED: u8 = 11;
 }
 
 /// A Python value, owned.
@@ -210,6 +213,33 @@ pub(crate) fn write_tensor<W: Writer>(
 ) -> Result<(), EncodeError> {
     put(writer, tag::TENSOR)?;
     tensor::write_head(writer, dtype, shape)
+}
+
+/// Writes the tag of a tensor in place; what [`super::placed::write`] writes must follow.
+pub(super) fn write_placed_tag<W: Writer>(writer: &mut W) -> Result<(), EncodeError> {
+    put(writer, tag::PLACED)
+}
+
+/// How an encoded value starts, as far as those need it who look for tensors in place.
+pub(super) enum Start {
+    /// A list or tuple: so many values follow.
+    Items(usize),
+    /// A dict: so many keys, each with its value, follow.
+    Pairs(usize),
+    /// A tensor in place: its head follows.
+    Placed,
+    /// Any other. Nothing but its tag was taken.
+    Other,
+}
+
+/// Takes a value's start off the front.
+pub(super) fn start(reader: &mut Reader<'_>) -> Result<Start, Malformed> {
+    Ok(match reader.take_byte()? {
+        tag::LIST | tag::TUPLE => Start::Items(reader.take_len()?),
+        tag::DICT => Start::Pairs(reader.take_len()?),
+        tag::PLACED => Start::Placed,
+        _ => Start::Other,
+    })
 }
 
 /// A Python value whose text and bytes are borrowed from the answer, or the task.

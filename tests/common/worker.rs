@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nearcall::fault_point;
 use nearcall::peer::{
-    AnswerBuf, Handler, Kind, MalformedTask, PythonError, Refusal, Runtime, Scalar, Setup,
-    Signature, TaskReader, ThreadReport, Value, run,
+    AnswerBuf, Argument, Handler, InPlace, Kind, MalformedTask, PythonError, Refusal, Runtime,
+    Scalar, Setup, Signature, TaskReader, ThreadReport, Value, run,
 };
 
 #[path = "models/storm.rs"]
@@ -116,13 +116,13 @@ struct Model {
 }
 
 impl Handler for Model {
-    fn handle(&mut self, task: &[u8], answer: &mut AnswerBuf) {
+    fn handle(&mut self, task: &[u8], in_place: &mut InPlace<'_>, answer: &mut AnswerBuf) {
         self.calls += 1;
         if let Some(storm) = &self.storm {
             return storm.handle(task, answer);
         }
         fault_point("model.decoding");
-        let Ok(args) = decode(&self.signature, task) else {
+        let Ok(args) = decode(&self.signature, task, in_place) else {
             return answer.refuse(Refusal::MalformedTask);
         };
         let value = match (self.name.as_str(), args.first()) {
@@ -340,7 +340,11 @@ fn die(how: i64) -> ! {
     }
 }
 
-fn decode(signature: &Signature, task: &[u8]) -> Result<Vec<Value>, MalformedTask> {
+fn decode(
+    signature: &Signature,
+    task: &[u8],
+    in_place: &mut InPlace<'_>,
+) -> Result<Vec<Value>, MalformedTask> {
     let mut reader = TaskReader::new(task);
     let one = |reader: &mut TaskReader<'_>, scalar| -> Result<Value, MalformedTask> {
         Ok(match scalar {
@@ -358,7 +362,12 @@ fn decode(signature: &Signature, task: &[u8]) -> Result<Vec<Value>, MalformedTas
                 let len = reader.list()?;
                 Value::List((0..len).map(|_| one(&mut reader, scalar)).collect::<Result<_, _>>()?)
             }
-            Kind::Any => reader.value()?.to_owned(),
+            Kind::Any => match reader.argument()? {
+                Argument::Value(value) => value.to_owned(),
+                Argument::Placed(tensor) => {
+                    Value::Tensor(in_place.copy(&tensor).map_err(|_| MalformedTask)?)
+                }
+            },
         });
     }
     reader.finish()?;

@@ -78,6 +78,7 @@ impl Supervisor {
         self.audit.ticks_without_progress = 0;
         self.audit.idle_ticks += 1;
         if self.audit.idle_ticks >= IDLE_TICKS {
+            self.core.give_back_unused();
             let asleep = &self.core.mailbox.asleep;
             // Relaxed, here and below: ordered by the fence.
             asleep.store(1, Ordering::Relaxed);
