@@ -225,7 +225,7 @@ impl Core {
     /// Takes a slot, and room for a task's tensors. Gives their places, and the address of the inputs'.
     pub(crate) fn reserve(
         &self,
-        tensors: &[TensorSpec<'_>],
+        tensors: &[TensorSpec],
     ) -> Result<(Key, Placements, Option<NonNull<u8>>), SubmitError> {
         if self.in_forked_child() {
             return Err(SubmitError::ForkedChild);

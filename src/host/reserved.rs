@@ -214,7 +214,7 @@ impl Engine {
     /// [`SubmitError::Tensor`] for a shape that no tensor has, [`SubmitError::TooLarge`] beyond the room
     /// there ever is, [`SubmitError::NoSharedMemory`] beyond what there is now; otherwise as for
     /// [`submit`](Engine::submit).
-    pub fn reserve(&self, tensors: &[TensorSpec<'_>]) -> Result<Reserved<'_>, SubmitError> {
+    pub fn reserve(&self, tensors: &[TensorSpec]) -> Result<Reserved<'_>, SubmitError> {
         let (key, placements, inputs) = self.core().reserve(tensors)?;
         Ok(Reserved::new(self, key, placements, inputs))
     }

@@ -13,25 +13,28 @@ use crate::error::TensorError;
 /// Tensors start at multiples of this many bytes: a cache line, and whatever SIMD there is.
 pub const TENSOR_ALIGNMENT: usize = 64;
 
+/// A shape, usually without an allocation.
+type Shape = SmallVec<[usize; 4]>;
+
 /// A tensor for which room in a task is reserved ([`Engine::reserve`](crate::Engine::reserve)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TensorSpec<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
     dtype: DType,
-    shape: &'a [usize],
+    shape: Shape,
     is_output: bool,
 }
 
-impl<'a> TensorSpec<'a> {
+impl TensorSpec {
     /// A tensor that the host writes, and the model reads.
-    pub const fn input(dtype: DType, shape: &'a [usize]) -> Self {
-        Self { dtype, shape, is_output: false }
+    pub fn input(dtype: DType, shape: &[usize]) -> Self {
+        Self { dtype, shape: shape.into(), is_output: false }
     }
 
     /// Room for a tensor of the answer: the model gets an array to write into. If it returns that
     /// array, or a part of it in C order, nothing is copied in the worker. Its elements are arbitrary
     /// at first.
-    pub const fn output(dtype: DType, shape: &'a [usize]) -> Self {
-        Self { dtype, shape, is_output: true }
+    pub fn output(dtype: DType, shape: &[usize]) -> Self {
+        Self { dtype, shape: shape.into(), is_output: true }
     }
 }
 
@@ -39,7 +42,7 @@ impl<'a> TensorSpec<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placement {
     pub(crate) dtype: DType,
-    shape: SmallVec<[u64; 4]>,
+    shape: Shape,
     /// In the extent for outputs, rather than that for inputs.
     pub(crate) is_output: bool,
     /// From the start of the extent; a multiple of [`TENSOR_ALIGNMENT`].
@@ -54,22 +57,23 @@ pub(crate) type Placements = SmallVec<[Placement; 2]>;
 ///
 /// # Errors
 /// A shape that no tensor has.
-pub(crate) fn place(specs: &[TensorSpec<'_>]) -> Result<(Placements, [u64; 2]), TensorError> {
+pub(crate) fn place(specs: &[TensorSpec]) -> Result<(Placements, [u64; 2]), TensorError> {
     let mut ends = [0_u64; 2];
     let mut placements = Placements::new();
-    for &TensorSpec { dtype, shape, is_output } in specs {
+    for TensorSpec { dtype, shape, is_output } in specs {
+        let (dtype, is_output) = (*dtype, *is_output);
         if shape.len() > MAX_RANK {
             return Err(TensorError::Rank { found: shape.len(), limit: MAX_RANK });
         }
         let end = &mut ends[usize::from(is_output)];
         let overflow = || TensorError::Overflow { dtype, shape: shape.to_vec() };
-        let shape: SmallVec<_> = shape.iter().map(|extent| *extent as u64).collect();
-        let bytes = tensor::bytes_of(dtype, shape.iter().copied()).ok_or_else(overflow)?;
+        let extents = shape.iter().map(|extent| *extent as u64);
+        let bytes = tensor::bytes_of(dtype, extents).ok_or_else(overflow)?;
         let offset = end.next_multiple_of(TENSOR_ALIGNMENT as u64);
         // Each is at most `i64::MAX`, and so is the sum, or it is an error.
         *end = i64::try_from(offset + bytes).map_err(|_| overflow())?.cast_unsigned();
         let bytes = usize::try_from(bytes).map_err(|_| overflow())?;
-        placements.push(Placement { dtype, shape, is_output, offset, bytes });
+        placements.push(Placement { dtype, shape: shape.clone(), is_output, offset, bytes });
     }
     Ok((placements, ends))
 }
@@ -81,7 +85,7 @@ impl Placement {
     }
 
     pub(crate) fn write<W: Writer>(&self, writer: &mut W) -> Result<(), EncodeError> {
-        write(writer, self.dtype, self.shape.iter().copied(), self.is_output, self.offset)
+        write(writer, self.dtype, &self.shape, self.is_output, self.offset)
     }
 }
 
@@ -92,14 +96,14 @@ const FIXED_BYTES: usize = 1 + 1 + 1 + 8;
 pub(super) fn write<W: Writer>(
     writer: &mut W,
     dtype: DType,
-    shape: impl ExactSizeIterator<Item = u64>,
+    shape: &[usize],
     is_output: bool,
     offset: u64,
 ) -> Result<(), EncodeError> {
     put(writer, dtype as u8)?;
     put(writer, shape.len() as u8)?;
     for extent in shape {
-        writer.write(&extent.to_le_bytes())?;
+        writer.write(&(*extent as u64).to_le_bytes())?;
     }
     put(writer, u8::from(is_output))?;
     writer.write(&offset.to_le_bytes())
@@ -255,7 +259,7 @@ where
             return Err(SpliceError::Malformed);
         };
         self.room = left;
-        let shape: SmallVec<[usize; 4]> = placed.shape().map(|extent| extent as usize).collect();
+        let shape: Shape = placed.shape().map(|extent| extent as usize).collect();
         // A vector grows: this cannot fail.
         let _ = value::write_tensor(&mut Appending(self.into), placed.dtype, &shape);
         // `room` is that of an extent, so it is a `usize`.
