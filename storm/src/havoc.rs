@@ -38,14 +38,15 @@ pub(crate) fn killer(scene: &Scene<'_>) {
         let mut killed = 0;
         match dice.u32(..100) {
             0..78 => killed += u64::from(kill(scene, nth, signal)),
-            78..86 => {
+            78..90 => {
                 killed += 1;
                 let signals = [6, 9, 11];
-                submitter.order(Deed::Die, signals[nth % signals.len()], None);
-            }
-            86..90 => {
-                killed += 1;
-                submitter.order(Deed::Exit, amount, None);
+                let signal = signals[nth % signals.len()];
+                match dice.u32(..12) {
+                    0..3 => submitter.order(Deed::Exit, amount, None),
+                    3..7 => submitter.order(Deed::Die, signal, None),
+                    _ => submitter.order_in_place(Deed::Stumble, signal, dice),
+                }
             }
             90..95 => {
                 for pid in scene.engine.worker_pids() {
@@ -157,15 +158,21 @@ pub(crate) fn reloader(scene: &Scene<'_>) {
     });
 }
 
-/// Has workers write into the segment.
+/// Has workers write into the segment, or lie about what they have written there.
 pub(crate) fn vandal(scene: &Scene<'_>) {
     let submitter = Submitter::new(scene, VANDAL);
     acts(scene, VANDAL, "scribble", |dice| {
         scene.pause(dice.u64(50..500));
-        let seed = dice.i64(..);
-        if !scene.is_over() {
-            scene.record.sheet(VANDAL).tally().aside("scribbles");
-            submitter.order(Deed::Scribble, seed, None);
+        let (seed, lies) = (dice.i64(..), dice.bool());
+        if scene.is_over() {
+            return;
+        }
+        scene.record.sheet(VANDAL).tally().aside(if lies { "lies" } else { "scribbles" });
+        if !lies {
+            return submitter.order(Deed::Scribble, seed, None);
+        }
+        for number in 0..dice.i64(1..16) {
+            submitter.order_in_place(Deed::Lie, seed.wrapping_add(number), dice);
         }
     });
 }

@@ -53,6 +53,12 @@ impl Ledger {
     pub(crate) fn clear_counts(&self) {
         self.write(orders::TOO_MANY_RUNS, 0);
         self.write(orders::LATE_RUNS, 0);
+        self.write(orders::CHANGED, 0);
+    }
+
+    /// Tensors that models have kept, and that did not stay as they were.
+    pub(crate) fn changed(&self) -> u64 {
+        self.read(orders::CHANGED)
     }
 
     /// Tasks that have run more often than they may, and that have run after their end was told.

@@ -22,6 +22,8 @@ pub(crate) const PAYLOAD_BYTES: usize = 1 << 18;
 /// The longest padding of a task that fits a slot, and of any.
 const MAX_SMALL: usize = 3000;
 const MAX_PADDING: usize = 200_000;
+/// Of a thousand ordinary tasks, so many have their padding in place.
+const IN_PLACE_PER_MILLE: u32 = 25;
 
 /// Actors, by lane. Submitters have the lanes from 0.
 pub(crate) const KILLER: u64 = 20;
@@ -114,13 +116,14 @@ fn pick<'a, T>(dice: &mut Rng, of: &'a [T]) -> &'a T {
 
 /// Deaths at named points (`src/faults.rs`), each of one of the later workers of each place.
 fn faults(dice: &mut Rng) -> String {
-    const POINTS: [&str; 12] = [
+    const POINTS: [&str; 13] = [
         "start.forked",
         "start.initialised",
         "claim.locked",
         "claim.before",
         "claim.claimed",
         "serve.claimed",
+        "model.writing",
         "serve.called",
         "serve.finished",
         "serve.written",
@@ -145,6 +148,25 @@ pub(crate) struct Order {
     pub(crate) deed: Deed,
     pub(crate) amount: i64,
     pub(crate) padding: &'static str,
+    pub(crate) place: Option<Place>,
+}
+
+/// How a task's padding is put in place: as a tensor of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// There is as much room for that of the answer.
+    pub(crate) has_output: bool,
+    /// It is reserved once before, written, and dropped.
+    pub(crate) is_tried: bool,
+    /// It is held for so many microseconds before it is all written, and once more before the submit.
+    pub(crate) micros: u64,
+}
+
+impl Place {
+    fn draw(dice: &mut Rng) -> Self {
+        let (has_output, is_tried) = (dice.bool(), dice.u32(..8) == 0);
+        Self { has_output, is_tried, micros: if dice.u32(..8) == 0 { dice.u64(..1000) } else { 0 } }
+    }
 }
 
 impl Order {
@@ -165,12 +187,30 @@ impl Order {
             990..998 => dice.usize(MAX_SMALL..3 * SLOT_BYTES),
             _ => dice.usize(..MAX_PADDING),
         };
-        Self { number, deed, amount, padding: padding(number, len) }
+        let order = Self { number, deed, amount, padding: padding(number, len), place: None };
+        if dice.u32(..1000) < IN_PLACE_PER_MILLE { order.in_place(dice) } else { order }
     }
 
     /// A task that does what the submitter wants it to.
     pub(crate) fn to(number: u64, deed: Deed, amount: i64) -> Self {
-        Self { number, deed, amount, padding: "" }
+        Self { number, deed, amount, padding: "", place: None }
+    }
+
+    /// The same with its padding in place, and more of it. The model keeps some of them.
+    pub(crate) fn in_place(self, dice: &mut Rng) -> Self {
+        let more = match dice.u32(..16) {
+            0..12 => dice.usize(..MAX_SMALL),
+            12..14 => dice.usize(..10 * SLOT_BYTES),
+            14 => dice.usize(..MAX_PADDING),
+            // As it is: often none.
+            _ => 0,
+        };
+        let (deed, amount) = match (self.deed, dice.u32(..8)) {
+            (Deed::Answer, 0) => (Deed::Keep, dice.i64(1..20)),
+            (deed, _) => (deed, self.amount),
+        };
+        let padding = padding(self.number, more.max(self.padding.len()));
+        Self { deed, amount, padding, place: Some(Place::draw(dice)), ..self }
     }
 }
 

@@ -125,7 +125,8 @@ pub(crate) fn run(
 }
 
 fn start(plan: &Plan, worker: &Path, ledger: &Ledger) -> anyhow::Result<Engine> {
-    let signature = Signature::new().int("number").int("deed").int("amount").str("padding");
+    let signature = Signature::new().int("number").int("deed").int("amount");
+    let signature = signature.value("padding").value("room");
     let mut builder = Engine::builder("test:storm")
         .signature(signature)
         .worker(worker)
@@ -248,6 +249,13 @@ impl Setting<'_> {
                 self.record.sheet(DIRECTOR).tally().lost += 1;
                 self.record.find(format!("LOST: {order:?} {key:?} has not ended with its engine"));
             }
+        }
+        let changed = self.ledger.changed();
+        if changed > 0 {
+            self.record.sheet(DIRECTOR).tally().wrong += changed;
+            let index = self.plan.index;
+            self.record
+                .find(format!("WRONG: {changed} kept tensors have changed in round {index}"));
         }
         let (too_often, too_late) = self.ledger.counts();
         if too_often + too_late > 0 {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use nearcall::error::{CallError, RetrieveError, SubmitError, TaskError, WaitError};
-use nearcall::{Answer, Key, Task, Ticket};
+use nearcall::{Answer, DType, Key, Reserved, Task, TensorSpec, Ticket, Value, ValueRef};
 
 use crate::orders::{self, Deed};
-use crate::plan::{Order, TICK, Weather};
+use crate::plan::{Order, Place, TICK, Weather};
 use crate::round::Scene;
 use crate::tally::{Sheet, lock};
 use crate::watch::{self, PATIENCE, Told};
@@ -210,7 +210,17 @@ impl<'s> Submitter<'s> {
     /// One task that does something special, waited for.
     pub(crate) fn order(&self, deed: Deed, amount: i64, limit: Option<Duration>) {
         let order = Order::to(self.sheet.next_number(self.lane), deed, amount);
-        if let Some(pending) = self.submit(&order, limit, true) {
+        self.submit_and_wait(&order, limit);
+    }
+
+    /// The same with a padding in place.
+    pub(crate) fn order_in_place(&self, deed: Deed, amount: i64, dice: &mut Rng) {
+        let order = Order::to(self.sheet.next_number(self.lane), deed, amount).in_place(dice);
+        self.submit_and_wait(&order, None);
+    }
+
+    fn submit_and_wait(&self, order: &Order, limit: Option<Duration>) {
+        if let Some(pending) = self.submit(order, limit, true) {
             self.wait(pending);
         }
     }
@@ -241,6 +251,7 @@ impl<'s> Submitter<'s> {
             .filter_map(|_| {
                 let number = self.sheet.next_number(self.lane);
                 let order = Order::to(number, Deed::Sleep, dice.i64(0..20_000));
+                let order = if dice.u32(..8) == 0 { order.in_place(dice) } else { order };
                 let ticket = self.submit_once(&order, None)?;
                 Some((order, ticket.into_key(), Instant::now()))
             })
@@ -274,12 +285,13 @@ impl<'s> Submitter<'s> {
     }
 
     fn submit_once(&self, order: &Order, deadline: Option<Instant>) -> Option<Ticket<'s>> {
-        let task = task(order);
-        let result = match deadline {
-            Some(deadline) => self.scene.engine.submit_by(&task, deadline),
-            None => self.scene.engine.submit(&task),
+        let submit = |task: &Task<'_>, place: Option<Reserved<'s>>| match (place, deadline) {
+            (Some(place), Some(deadline)) => place.submit_by(task, deadline),
+            (Some(place), None) => place.submit(task),
+            (None, Some(deadline)) => self.scene.engine.submit_by(task, deadline),
+            (None, None) => self.scene.engine.submit(task),
         };
-        match result {
+        match self.with_task(order, submit) {
             Ok(ticket) => {
                 self.sheet.tally().tasks += 1;
                 Some(ticket)
@@ -291,11 +303,57 @@ impl<'s> Submitter<'s> {
         }
     }
 
+    /// Has an order's task submitted, with its tensors if it has any.
+    fn with_task<T, E: From<SubmitError>>(
+        &self,
+        order: &Order,
+        submit: impl FnOnce(&Task<'_>, Option<Reserved<'s>>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let task =
+            Task::new().int(order.number.cast_signed()).int(order.deed.code()).int(order.amount);
+        let Some(place) = order.place else {
+            let padding = Value::Str(order.padding.to_owned());
+            return submit(&task.value(&padding).value(&Value::None), None);
+        };
+        if place.is_tried {
+            drop(self.reserve(order, place)?);
+            self.sheet.tally().aside("tensors dropped");
+        }
+        let reserved = self.reserve(order, place)?;
+        self.sheet.tally().aside("tensors in place");
+        let task = task.reserved(0);
+        match place.has_output {
+            true => submit(&task.reserved(1), Some(reserved)),
+            false => submit(&task.value(&Value::None), Some(reserved)),
+        }
+    }
+
+    /// Reserves an order's tensors, and writes its padding.
+    fn reserve(&self, order: &Order, place: Place) -> Result<Reserved<'s>, SubmitError> {
+        let Place { has_output, micros, .. } = place;
+        let padding = order.padding.as_bytes();
+        let shape = [padding.len()];
+        let specs = [TensorSpec::input(DType::U8, &shape), TensorSpec::output(DType::U8, &shape)];
+        let mut reserved = self.scene.engine.reserve(&specs[..1 + usize::from(has_output)])?;
+        let (first, second) = padding.split_at(padding.len() / 3);
+        for (at, piece) in [(first.len(), second), (0, first)] {
+            if let Err(error) = reserved.write(0, at, piece) {
+                self.sheet.tally().wrong += 1;
+                self.scene.record.find(format!("WRONG: write: {error}"));
+            }
+            if micros > 0 {
+                thread::sleep(Duration::from_micros(micros));
+            }
+        }
+        Ok(reserved)
+    }
+
     /// A task that was not accepted is none.
     fn refused(&self, error: &SubmitError) {
         match error {
             SubmitError::Full { .. } => self.sheet.tally().aside("full"),
             SubmitError::Unavailable { .. } => self.sheet.tally().aside("unavailable at submit"),
+            SubmitError::NoSharedMemory { .. } => self.sheet.tally().aside("no shared memory"),
             error => {
                 self.sheet.tally().wrong += 1;
                 self.scene.record.find(format!("WRONG: submit: {error}"));
@@ -308,7 +366,11 @@ impl<'s> Submitter<'s> {
         loop {
             let since = Instant::now();
             let terms = Terms { deadline: Some(since + limit), cancelled: None };
-            match self.scene.engine.call(&task(order), limit) {
+            let called = self.with_task(order, |task, place| match place {
+                Some(place) => place.call(task, limit),
+                None => self.scene.engine.call(task, limit),
+            });
+            match called {
                 Err(CallError::Submit(error)) => self.refused(&error),
                 Err(CallError::Wait(error)) => {
                     self.sheet.tally().tasks += 1;
@@ -441,14 +503,27 @@ impl<'s> Submitter<'s> {
         terms: Terms,
         answer: &Answer,
     ) -> Result<(), &'static str> {
-        let expected = orders::answer(order.number, order.padding);
-        if !matches!(
-            order.deed,
-            Deed::Answer | Deed::Sleep | Deed::Compute | Deed::Stop | Deed::Scribble
-        ) {
+        let padding = order.padding.as_bytes();
+        let is_answered = match order.deed {
+            Deed::Answer | Deed::Sleep | Deed::Compute | Deed::Stop => true,
+            Deed::Scribble | Deed::Keep => true,
+            Deed::Stumble => self.scene.plan.retries > 0,
+            Deed::Raise | Deed::Oversize | Deed::Die | Deed::Exit | Deed::Lie => false,
+        };
+        if !is_answered {
             return Err("an answer to what has none");
         }
-        if answer.int(0) != Ok(expected) || answer.str(1) != Ok(order.padding) {
+        let found = match answer.get(1) {
+            Some(ValueRef::Str(text)) if order.place.is_none() => text.as_bytes(),
+            Some(ValueRef::Tensor(tensor))
+                if order.place.is_some()
+                    && (tensor.dtype(), &tensor.shape()[..]) == (DType::U8, &[padding.len()]) =>
+            {
+                tensor.bytes()
+            }
+            _ => return Err("the answer's padding is something else"),
+        };
+        if answer.int(0) != Ok(orders::answer(order.number, padding)) || found != padding {
             return Err("the answer is another one");
         }
         if terms.cancelled == Some(true) {
@@ -472,7 +547,7 @@ impl<'s> Submitter<'s> {
         let retries = self.scene.plan.retries as usize;
         let (reason, mut verdict) = match error {
             TaskError::Python(error) => {
-                let expected = orders::answer(order.number, order.padding).to_string();
+                let expected = orders::answer(order.number, order.padding.as_bytes()).to_string();
                 let raised = order.deed == Deed::Raise && error.message == expected;
                 ("python", holds(raised, "raised, and should not have, or otherwise"))
             }
@@ -521,12 +596,4 @@ impl<'s> Submitter<'s> {
             self.scene.record.find(format!("DUPLICATED: {order:?} {key:?}: then {text:?}"));
         }
     }
-}
-
-fn task(order: &Order) -> Task<'static> {
-    Task::new()
-        .int(order.number.cast_signed())
-        .int(order.deed.code())
-        .int(order.amount)
-        .str(order.padding)
 }

@@ -165,8 +165,8 @@ impl Model {
 impl Handler for Model {
     fn handle(&mut self, task: &[u8], in_place: &mut InPlace<'_>, answer: &mut AnswerBuf) {
         self.calls += 1;
-        if let Some(storm) = &self.storm {
-            return storm.handle(task, answer);
+        if let Some(storm) = &mut self.storm {
+            return storm.handle(task, in_place, answer);
         }
         if let "double" | "keep" = self.name.as_str() {
             return self.handle_in_place(task, in_place, answer);

@@ -26,6 +26,8 @@ const HEADER_BYTES: u64 = 64;
 pub(crate) const TOO_MANY_RUNS: u64 = 0;
 /// Where it counts tasks that were run after their end was told.
 pub(crate) const LATE_RUNS: u64 = 8;
+/// Where it counts tensors that a model has kept, and that did not stay as they were.
+pub(crate) const CHANGED: u64 = 16;
 /// Size of the ledger.
 pub(crate) const LEDGER_BYTES: u64 = HEADER_BYTES + LANES * LANE_ROWS * ROW_BYTES;
 
@@ -77,10 +79,17 @@ pub(crate) enum Deed {
     Stop,
     /// Write into the segment what follows from this number, then answer.
     Scribble,
+    /// Answer, and keep the tensors in place for so many tasks.
+    Keep,
+    /// End by this signal in the middle of the work; answer when it is done once more.
+    Stumble,
+    /// Write anything into the memory for the answer's tensors, and answer with tensors that stand
+    /// anywhere: what follows from this number.
+    Lie,
 }
 
 impl Deed {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Answer,
         Self::Sleep,
         Self::Compute,
@@ -90,6 +99,9 @@ impl Deed {
         Self::Exit,
         Self::Stop,
         Self::Scribble,
+        Self::Keep,
+        Self::Stumble,
+        Self::Lie,
     ];
 
     /// As it stands in a task.
@@ -104,9 +116,13 @@ impl Deed {
 }
 
 /// The number in a task's answer.
-pub(crate) fn answer(number: u64, padding: &str) -> i64 {
-    let padding = padding.bytes().fold(0, |sum: u64, byte| mix(sum ^ u64::from(byte)));
-    mix(number ^ padding).cast_signed()
+pub(crate) fn answer(number: u64, padding: &[u8]) -> i64 {
+    mix(number ^ digest(padding)).cast_signed()
+}
+
+/// A number that is another one for other bytes.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |sum, byte| mix(sum ^ u64::from(*byte)))
 }
 
 /// Spreads a number over all bits (the finaliser of SplitMix64).
