@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "for the fuzz targets alone")]
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::mem::offset_of;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,22 +23,53 @@ use crate::shm::{AWAKE, BROKEN, Owner, Payload, Sizes, SlotWords, WorkerWords};
 use crate::sync::Ordering;
 use crate::sys::process::Process;
 use crate::wire::{
-    Args, EncodeTo, Exit, FromServer, Outcome, PythonError, RawWriter, Signature, StartMethod,
-    Task, ThreadReport, ToServer, Value, decode_message, encode_message,
+    Args, EncodeTo, Exit, FromServer, Outcome, PlacedTask, PythonError, RawWriter, Signature,
+    StartMethod, Task, Tensor, TensorSpec, ThreadReport, ToServer, Value, decode_message,
+    encode_message, place,
 };
 
-/// What a worker makes of a task's bytes.
-pub fn decode_task(signature: &Signature, bytes: &[u8]) -> Option<Vec<Value>> {
-    Args::decode(signature, bytes, |_| None).ok().map(|args| args.values().to_vec())
+/// What a worker makes of a task's bytes, and how many bytes its tensors in place have, of which it sees
+/// zeros. Where that are many there are none.
+pub fn decode_task(signature: &Signature, bytes: &[u8]) -> Option<(Vec<Value>, usize)> {
+    let mut in_place = 0;
+    let args = Args::decode(signature, bytes, |placed| {
+        let zeros = usize::try_from(placed.bytes()).ok().filter(|bytes| *bytes <= MOST_ZEROS)?;
+        in_place += zeros;
+        let shape: Vec<_> = placed.shape().map(|extent| extent as usize).collect();
+        Tensor::from_bytes(placed.dtype(), &shape, vec![0; zeros]).ok()
+    });
+    Some((args.ok()?.values().to_vec(), in_place))
 }
 
-/// The bytes of a task, as `submit` writes them into a slot; `None` if it does not fit the signature.
-pub fn encode_task(signature: &Signature, task: &Task<'_>) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; signature.check(task, &[]).ok()?];
+/// Bytes that a tensor in place may have here.
+const MOST_ZEROS: usize = 256;
+
+/// The bytes of a task, as `submit` writes them into a slot, with tensors that were reserved for it; `None`
+/// if it does not fit the signature.
+pub fn encode_task(
+    signature: &Signature,
+    task: &Task<'_>,
+    reserved: &[TensorSpec],
+) -> Option<Vec<u8>> {
+    let (tensors, _) = place(reserved).ok()?;
+    let mut bytes = vec![0; signature.check(task, &tensors).ok()?];
     // SAFETY: the vector's own bytes, which nothing else touches while the writer lives.
     let mut writer = unsafe { RawWriter::new(bytes.as_mut_ptr(), bytes.len()) };
-    task.encode_to(&mut writer).ok()?;
+    PlacedTask { task, tensors: &tensors }.encode_to(&mut writer).ok()?;
     Some(bytes)
+}
+
+/// What the host makes of an outcome's bytes that may name tensors in place, of which there are `room`
+/// bytes, and `outputs` can be read. `None`: no honest worker writes that, or not all can be read.
+pub fn splice(bytes: &[u8], room: usize, outputs: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Payload::new();
+    let spliced = Outcome::splice(bytes, room as u64, &mut whole, |offset, len, into| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| outputs.get(offset..));
+        let read = rest.and_then(|rest| rest.get(..len)).ok_or(ErrorKind::UnexpectedEof)?;
+        into.extend_from_slice(read);
+        Ok(())
+    });
+    spliced.ok().map(|()| whole.into_vec())
 }
 
 /// The answer that an outcome's bytes make, as `retrieve` makes it.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{env, fs, io};
 
 use nearcall::peer::AnswerBuf;
-use nearcall::{PythonError, Refusal, Signature, Task, Tensor, Value, fuzzing};
+use nearcall::{DType, PythonError, Refusal, Signature, Task, Tensor, TensorSpec, Value, fuzzing};
 
 fn main() -> io::Result<()> {
     let folder = env::args_os().nth(1).expect("usage: seeds FOLDER");
@@ -21,14 +21,22 @@ fn main() -> io::Result<()> {
 /// One parameter of each kind, then some together.
 fn tasks() -> Vec<Vec<u8>> {
     let strings = ["abc", "", "ü\0"];
+    let reserved = [
+        TensorSpec::input(DType::F64, &[2, 3]),
+        TensorSpec::output(DType::U8, &[7]),
+        TensorSpec::input(DType::Bool, &[0, 3]),
+    ];
     let one = |kind: u8, signature: Signature, task: &Task<'_>| {
-        let task = fuzzing::encode_task(&signature, task).unwrap_or_default();
+        let task = fuzzing::encode_task(&signature, task, &reserved).unwrap_or_default();
         [&[1, kind][..], &task].concat()
     };
     let new = Signature::new;
     let three = new().floats("a", ..).strs("b", ..).int("c");
     let task = Task::new().floats(&[1.1, -0.0, f64::NAN]).strs(&strings).int(-27);
-    let task = fuzzing::encode_task(&three, &task).unwrap_or_default();
+    let task = fuzzing::encode_task(&three, &task, &[]).unwrap_or_default();
+    let values = new().value("a").value("b").value("c");
+    let placed = Task::new().reserved(2).reserved(0).reserved(1);
+    let placed = fuzzing::encode_task(&values, &placed, &reserved).unwrap_or_default();
     let nested = Value::Dict(vec![
         ("".to_owned(), Value::List(vec![Value::None, tensor(&[2, 0, 3]), tensor(&[1, 2])])),
         ("b".to_owned(), Value::Tuple(vec![Value::Bytes(vec![0, 255]), tensor(&[])])),
@@ -43,7 +51,9 @@ fn tasks() -> Vec<Vec<u8>> {
         one(6, new().floats("a", ..), &Task::new().floats(&[1.0])),
         one(7, new().strs("a", ..), &Task::new().strs(&strings)),
         one(8, new().value("a"), &Task::new().value(&nested)),
+        one(8, new().value("a"), &Task::new().reserved(1)),
         [&[3, 6, 7, 1][..], &task].concat(),
+        [&[3, 8, 8, 8][..], &placed].concat(),
     ]
 }
 
@@ -79,6 +89,19 @@ fn outcomes() -> Vec<Vec<u8>> {
     ] {
         buffer.start_value();
         buffer.value(&value);
+        seeds.push(buffer.finish().to_vec());
+    }
+    // Tensors in place: as far as they may reach, and a byte further.
+    for last in [4, 5] {
+        buffer.start_value();
+        buffer.dict(2);
+        buffer.key("a");
+        buffer.placed(DType::F32, &[2, 8], 192);
+        buffer.key("");
+        buffer.list(3);
+        buffer.placed(DType::U8, &[last], 296);
+        buffer.placed(DType::Bool, &[3, 0], 0);
+        buffer.int(7);
         seeds.push(buffer.finish().to_vec());
     }
     let traceback = text("Traceback (most recent call last):\n  ValueError: no\n");

@@ -11,10 +11,10 @@ use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use nearcall::error::{RetrieveError, SubmitError, TaskError, WaitError};
+use nearcall::error::{ReservedError, RetrieveError, SubmitError, TaskError, WaitError};
 use nearcall::{
-    Answer, Args, Deadline, Engine, Key, PythonError, Refusal, Signature, Task, Ticket, Value,
-    ValueRef, WaitPolicy,
+    Answer, Args, DType, Deadline, Engine, Key, PythonError, Refusal, Reserved, Signature, Task,
+    TensorSpec, Ticket, Value, ValueRef, WaitPolicy,
 };
 use nearcall_fuzz::Input;
 
@@ -25,6 +25,8 @@ const MOST_STEPS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const SLOT_BYTES: usize = 256;
+/// Nothing is larger than this, tensors in place included.
+const PAYLOAD_BYTES: usize = 1 << 16;
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
@@ -34,10 +36,10 @@ fuzz_target!(|data: &[u8]| {
     let engine = {
         let gate = gate.clone();
         Engine::builder("fuzz:target")
-            .signature(Signature::new().int("number").int("manner").str("text"))
+            .signature(Signature::new().int("number").int("manner").str("text").value("tensor"))
             .slots(slots)
             .slot_bytes(SLOT_BYTES)
-            .payload_bytes(0)
+            .payload_bytes(PAYLOAD_BYTES)
             .workers(workers)
             .wait_policy(policy)
             .start_with(move |args: &Args<'_>| model(&gate, args))
@@ -115,14 +117,27 @@ fn text_of(number: usize) -> String {
     "x".repeat(number * 29 % 200)
 }
 
+/// What stands in the tensor of the task of this number.
+fn elements_of(number: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 + number * 7) as u8).collect()
+}
+
 fn model(gate: &Gate, args: &Args<'_>) -> Result<Value, PythonError> {
-    let [Value::Int(number), Value::Int(manner), Value::Str(text)] = args.values() else {
+    let [Value::Int(number), Value::Int(manner), Value::Str(text), tensor] = args.values() else {
         return Err(PythonError::new("TypeError", format!("{:?}", args.values())));
     };
     let name = number.to_string();
     let number = *number as usize;
     if *text != text_of(number) {
         return Err(PythonError::new("TypeError", text));
+    }
+    let is_written = match tensor {
+        Value::None => true,
+        Value::Tensor(tensor) => tensor.bytes() == elements_of(number, tensor.bytes().len()),
+        _ => false,
+    };
+    if !is_written {
+        return Err(PythonError::new("TypeError", "the tensor is another one"));
     }
     gate.pass(number);
     match MANNERS[*manner as usize] {
@@ -131,7 +146,7 @@ fn model(gate: &Gate, args: &Args<'_>) -> Result<Value, PythonError> {
             Ok(Value::Tuple(vec![Value::Str(text.clone()), Value::Int(number as i64)]))
         }
         Manner::Error => Err(PythonError::new("ValueError", name)),
-        Manner::TooLarge => Ok(Value::Bytes(vec![0; 2 * SLOT_BYTES])),
+        Manner::TooLarge => Ok(Value::Bytes(vec![0; PAYLOAD_BYTES])),
         // A panic, but past the fuzzer's hook, which would end the process.
         Manner::Panic => std::panic::resume_unwind(Box::new(name)),
     }
@@ -171,6 +186,8 @@ struct Run<'e> {
     numbers: HashMap<Key, usize>,
     /// Those that somebody holds.
     tickets: Vec<Ticket<'e>>,
+    /// Room for tasks to come, and how many bytes their tensors have.
+    places: Vec<(Reserved<'e>, usize)>,
     /// Tasks in the ring, in order; abandoned ones too.
     queue: VecDeque<usize>,
     /// Tasks in the closure; abandoned ones too.
@@ -190,6 +207,7 @@ impl<'e> Run<'e> {
             tasks: Vec::new(),
             numbers: HashMap::new(),
             tickets: Vec::new(),
+            places: Vec::new(),
             queue: VecDeque::new(),
             running: Vec::new(),
             entered: Vec::new(),
@@ -215,9 +233,14 @@ impl<'e> Run<'e> {
             12 => self.try_any_key(input),
             13 => self.cancel(input),
             14 => self.cancel_by_ticket(input),
-            // Rare: there is not much after it.
-            _ if input.byte() > 250 => self.shut_down(input),
-            _ => {}
+            _ => match input.byte() {
+                0..=99 => self.reserve(input),
+                100..=199 => self.submit_in_place(input),
+                200..=229 => self.drop_place(input),
+                230..=250 => self.write_what_does_not_fit(input),
+                // Rare: there is not much after it.
+                _ => self.shut_down(input),
+            },
         }
     }
 
@@ -246,7 +269,7 @@ impl<'e> Run<'e> {
                 || self.queue.contains(number)
                 || self.running.contains(number)
         });
-        let in_use = in_use.count();
+        let in_use = in_use.count() + self.places.len();
         let deadline = Instant::now() + PATIENCE;
         while self.engine.in_use() != in_use {
             let found = self.engine.in_use();
@@ -264,40 +287,122 @@ impl<'e> Run<'e> {
         let number = self.tasks.len();
         let manner = input.below(MANNERS.len());
         let (in_use, text) = (self.in_use(), text_of(number));
-        let task = Task::new().int(number as i64).int(manner as i64).str(&text);
-        let deadline = [None, None, Some(Deadline::NEVER), Some(Duration::ZERO.into())];
-        let (deadline, is_late) = match deadline[input.below(4)] {
-            None => (None, false),
-            Some(deadline) => (Some(deadline), deadline != Deadline::NEVER),
-        };
+        let task = task(number, manner, &text).value(&Value::None);
+        let (deadline, is_late) = deadline(input);
         let submitted = match deadline {
             Some(deadline) => self.engine.submit_by(&task, deadline),
             None => self.engine.submit(&task),
         };
         match submitted {
             Ok(ticket) => {
-                assert!(!self.closed && in_use < self.slots, "accepted beside {in_use}");
-                let (key, manner, standing) = (ticket.key(), MANNERS[manner], Standing::Waiting);
-                assert_eq!(self.numbers.insert(key, number), None, "{key:?} was given before");
-                self.tickets.push(ticket);
-                self.tasks.push(Known { key, manner, standing, is_late });
-                self.queue.push_back(number);
+                assert!(in_use < self.slots, "accepted beside {in_use}");
+                self.note_submit(ticket, manner, is_late);
             }
-            Err(SubmitError::Full { slots }) => {
+            Err(error) => self.judge_refusal(&error, in_use),
+        }
+    }
+
+    fn note_submit(&mut self, ticket: Ticket<'e>, manner: usize, is_late: bool) {
+        assert!(!self.closed);
+        let (key, manner, standing) = (ticket.key(), MANNERS[manner], Standing::Waiting);
+        let number = self.tasks.len();
+        assert_eq!(self.numbers.insert(key, number), None, "{key:?} was given before");
+        self.tickets.push(ticket);
+        self.tasks.push(Known { key, manner, standing, is_late });
+        self.queue.push_back(number);
+    }
+
+    /// A slot was refused beside so many that were taken.
+    fn judge_refusal(&self, error: &SubmitError, in_use: usize) {
+        match error {
+            SubmitError::Full { slots } => {
                 assert!(!self.closed);
-                assert_eq!((slots as usize, in_use), (self.slots, self.slots));
+                assert_eq!((*slots as usize, in_use), (self.slots, self.slots));
             }
+            SubmitError::Closed { .. } => assert!(self.closed),
+            error => panic!("{error}"),
+        }
+    }
+
+    fn reserve(&mut self, input: &mut Input<'_>) {
+        let in_use = self.in_use();
+        let len = [0, 1, 64, 1000, PAYLOAD_BYTES, PAYLOAD_BYTES + 1][input.below(6)];
+        let mut specs = vec![TensorSpec::input(DType::U8, &[len])];
+        if input.below(2) == 0 {
+            specs.push(TensorSpec::output(DType::F64, &[input.below(9)]));
+        }
+        match self.engine.reserve(&specs) {
+            Ok(place) => {
+                assert!(!self.closed && in_use < self.slots && len <= PAYLOAD_BYTES);
+                self.places.push((place, len));
+            }
+            Err(SubmitError::TooLarge { needed, room }) => {
+                assert_eq!((needed, room), (PAYLOAD_BYTES + 1, PAYLOAD_BYTES));
+            }
+            Err(error) => self.judge_refusal(&error, in_use),
+        }
+    }
+
+    fn take_place(&mut self, input: &mut Input<'_>) -> Option<(Reserved<'e>, usize)> {
+        let index = input.below(self.places.len());
+        (index < self.places.len()).then(|| self.places.swap_remove(index))
+    }
+
+    fn drop_place(&mut self, input: &mut Input<'_>) {
+        drop(self.take_place(input));
+    }
+
+    /// The slot is there already; it is gone if this fails.
+    fn submit_in_place(&mut self, input: &mut Input<'_>) {
+        let Some((mut place, len)) = self.take_place(input) else { return };
+        let number = self.tasks.len();
+        let (manner, text) = (input.below(MANNERS.len()), text_of(number));
+        let elements = elements_of(number, len);
+        let (first, second) = elements.split_at(len / 3);
+        place.write(0, first.len(), second).expect("it is inside");
+        place.write_bytes(0, 0, first).expect("it is inside");
+        let (deadline, is_late) = deadline(input);
+        let task = task(number, manner, &text);
+        let task = match input.below(8) {
+            0 => return assert!(place.submit(&task.reserved(2)).is_err(), "there is none"),
+            _ => task.reserved(0),
+        };
+        let submitted = match deadline {
+            Some(deadline) => place.submit_by(&task, deadline),
+            None => place.submit(&task),
+        };
+        match submitted {
+            Ok(ticket) => self.note_submit(ticket, manner, is_late),
             Err(SubmitError::Closed { .. }) => assert!(self.closed),
             Err(error) => panic!("{error}"),
         }
     }
 
+    fn write_what_does_not_fit(&mut self, input: &mut Input<'_>) {
+        let Some((mut place, len)) = self.take_place(input) else { return };
+        let written = match input.below(4) {
+            0 => place.write(0, len, &[1_u8]),
+            1 => place.write(0, usize::MAX - input.below(2), &[1_u8; 2]),
+            2 => place.write(2, 0, &[1_u8]),
+            _ => place.write(0, 0, &[1_i8]),
+        };
+        let error = written.expect_err("it does not fit");
+        assert!(matches!(
+            error,
+            ReservedError::Range { .. }
+                | ReservedError::NoSuchTensor { .. }
+                | ReservedError::Elements { .. }
+        ));
+        self.places.push((place, len));
+    }
+
     fn submit_what_does_not_fit(&mut self, input: &mut Input<'_>) {
-        let text = "x".repeat(SLOT_BYTES);
+        let text = "x".repeat(PAYLOAD_BYTES);
+        let none = Value::None;
         let submitted = match input.below(3) {
-            0 => self.engine.submit(&Task::new().int(1).int(2).str(&text)),
-            1 => self.engine.submit(&Task::new().int(1).int(2)),
-            _ => self.engine.submit(&Task::new().int(1).str("").str("")),
+            0 => self.engine.submit(&task(1, 2, &text).value(&none)),
+            1 => self.engine.submit(&task(1, 2, "")),
+            _ => self.engine.submit(&Task::new().int(1).str("").str("").value(&none)),
         };
         let error = submitted.expect_err("it does not fit");
         assert!(matches!(error, SubmitError::TooLarge { .. } | SubmitError::Mismatch(_)));
@@ -518,8 +623,22 @@ impl<'e> Run<'e> {
             self.judge(number, |engine| engine.retrieve(key));
             assert_eq!(self.tasks[number].standing, Standing::Over);
         }
+        self.places.clear();
         self.settle();
         assert_eq!(self.engine.in_use(), 0);
+    }
+}
+
+fn task(number: usize, manner: usize, text: &str) -> Task<'_> {
+    Task::new().int(number as i64).int(manner as i64).str(text)
+}
+
+/// A task's deadline, if it has one, and whether it is over.
+fn deadline(input: &mut Input<'_>) -> (Option<Deadline>, bool) {
+    let deadline = [None, None, Some(Deadline::NEVER), Some(Duration::ZERO.into())];
+    match deadline[input.below(4)] {
+        None => (None, false),
+        Some(deadline) => (Some(deadline), deadline != Deadline::NEVER),
     }
 }
 

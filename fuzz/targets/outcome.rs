@@ -14,6 +14,7 @@ fuzz_target!(|data: &[u8]| {
     // Texts of errors are copied; nothing else is.
     let decoded = within(bytes.len() + 64, || Outcome::decode(bytes));
     let answer = fuzzing::answer(bytes);
+    with_tensors_in_place(bytes, decoded.is_ok(), room);
     let Ok(outcome) = decoded else { return assert!(answer.is_none()) };
     match &outcome {
         Outcome::Value(value) => {
@@ -45,6 +46,33 @@ fuzz_target!(|data: &[u8]| {
     // Texts of errors are cut earlier than they would have to.
     assert!(wide.len() > room || !matches!(outcome, Outcome::Value(_)) || narrow == wide);
 });
+
+/// The first byte of an outcome that is a value.
+const VALUE: u8 = 0;
+
+/// What stands where a task has room for tensors of its answer: not as much as its messages may name.
+static OUTPUTS: [u8; 300] = [7; 300];
+
+/// Tensors that are named in it are put into it, or it is refused.
+fn with_tensors_in_place(bytes: &[u8], is_whole: bool, room: usize) {
+    // Vectors double, and are there twice when they do; a shape of many dimensions is copied.
+    let most = 8 * (bytes.len() + room) + 1024;
+    let spliced = within(most, || fuzzing::splice(bytes, room, &OUTPUTS));
+    if is_whole {
+        return assert_eq!(spliced.as_deref(), Some(bytes), "there is nothing to put into it");
+    }
+    let Some(spliced) = spliced else { return };
+    assert!(spliced.len() <= bytes.len() + room, "{} bytes more than {room}", spliced.len());
+    match Outcome::decode(&spliced) {
+        Ok(Outcome::Value(value)) => drop(walk(value)),
+        Ok(_) => panic!("it has become another outcome"),
+        // Only a value is looked into.
+        Err(_) => assert!(spliced == bytes && bytes.first() != Some(&VALUE)),
+    }
+    if let Some(without) = fuzzing::splice(bytes, 0, &[]) {
+        assert_eq!(without, spliced, "what is empty is nowhere");
+    }
+}
 
 /// How many values there are in it, each of them looked at.
 fn walk(value: ValueRef<'_>) -> usize {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nearcall::peer::TaskReader;
+use nearcall::peer::{Argument, MAX_RANK, TaskReader};
 use nearcall::{Kind, Signature, Task, Value, fuzzing};
 use nearcall_fuzz::{Input, within};
 
@@ -36,10 +36,14 @@ fn signature(kinds: &[u8]) -> Signature {
 fn by_signature(signature: &Signature, bytes: &[u8]) {
     // A `bool` takes a byte in the task and 32 here, in vectors that double.
     let most = 256 * (bytes.len() + 8);
-    let Some(values) = within(most, || fuzzing::decode_task(signature, bytes)) else { return };
+    let decoded = within(most, || fuzzing::decode_task(signature, bytes));
+    let Some((values, in_place)) = decoded else { return };
     let again = encode(signature, &values);
-    assert!(again.len() <= bytes.len(), "the encoding is the shortest");
-    let decoded = fuzzing::decode_task(signature, &again).expect("what was encoded decodes");
+    // What stood elsewhere stands in it now.
+    assert!(again.len() <= bytes.len() + in_place, "the encoding is the shortest");
+    let (decoded, elsewhere) =
+        fuzzing::decode_task(signature, &again).expect("what was encoded decodes");
+    assert_eq!(elsewhere, 0);
     // As text and as bytes, because NaN is not itself.
     assert_eq!(format!("{decoded:?}"), format!("{values:?}"));
     assert_eq!(encode(signature, &decoded), again);
@@ -76,7 +80,7 @@ fn encode(signature: &Signature, values: &[Value]) -> Vec<u8> {
             },
         }
     }
-    fuzzing::encode_task(signature, &task).expect("it fits the signature that it came from")
+    fuzzing::encode_task(signature, &task, &[]).expect("it fits the signature that it came from")
 }
 
 fn lists(value: &Value) -> Lists {
@@ -107,7 +111,7 @@ fn in_any_order(kinds: &[u8], bytes: &[u8]) {
                 2 => reader.float().map(|_| 8),
                 3 => reader.str().map(str::len),
                 4 => reader.str_bytes().map(<[u8]>::len),
-                8 => reader.value().map(|_| 1),
+                8 => reader.argument().map(|argument| argument_len(&argument)),
                 _ => reader.list(),
             };
             let Ok(taken) = taken else { return };
@@ -115,4 +119,14 @@ fn in_any_order(kinds: &[u8], bytes: &[u8]) {
         }
         let _ = reader.finish();
     });
+}
+
+/// Looks at an argument, and says how many bytes it takes at least.
+fn argument_len(argument: &Argument<'_>) -> usize {
+    let Argument::Placed(tensor) = argument else { return 1 };
+    let (bytes, rank) = (tensor.bytes(), tensor.shape().len());
+    assert!(bytes <= i64::MAX as u64 && rank <= MAX_RANK);
+    assert_eq!(bytes % tensor.dtype().size() as u64, 0);
+    assert_eq!(tensor.shape().any(|extent| extent == 0), bytes == 0);
+    8 * (rank + 1)
 }
