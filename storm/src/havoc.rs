@@ -1,5 +1,6 @@
 //! Who kills, stops, reloads, and has workers write into the segment.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,8 @@ pub(crate) fn stopper(scene: &Scene<'_>) {
 
 /// Replaces all workers, again and again.
 pub(crate) fn reloader(scene: &Scene<'_>) {
+    // A reload that has replaced some workers by its deadline goes on: another is refused meanwhile.
+    let goes_on = Cell::new(false);
     acts(scene, RELOADER, "reload", |dice| {
         scene.pause(dice.u64(300..3000));
         let limit = Duration::from_millis(dice.u64(1000..5000));
@@ -141,8 +144,15 @@ pub(crate) fn reloader(scene: &Scene<'_>) {
         }
         let mut tally = scene.record.sheet(RELOADER).tally();
         match result {
-            Ok(_) => tally.reloads += 1,
-            Err(ReloadError::TimedOut { .. }) => tally.aside("reload timed out"),
+            Ok(_) => {
+                goes_on.set(false);
+                tally.reloads += 1;
+            }
+            Err(ReloadError::TimedOut { replaced, .. }) => {
+                goes_on.set(replaced > 0);
+                tally.aside("reload timed out");
+            }
+            Err(ReloadError::Busy) if goes_on.get() => tally.aside("reload beside another"),
             // The new fork server or its workers were killed too.
             Err(ReloadError::Start(_)) => tally.aside("reload failed to start"),
             Err(error) => {

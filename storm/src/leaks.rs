@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,6 +62,17 @@ impl Possessions {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Bytes of shared memory that this process' engine has. (Blocks are of 512 bytes.)
+pub(crate) fn shared_bytes() -> u64 {
+    let segments = numbers_in("/proc/self/fd").filter_map(|number| {
+        let descriptor = format!("/proc/self/fd/{number}");
+        let is_segment =
+            fs::read_link(&descriptor).ok()?.to_str()?.starts_with("/dev/shm/nearcall-");
+        is_segment.then(|| fs::metadata(descriptor).map_or(0, |file| file.blocks() * 512))
+    });
+    segments.max().unwrap_or(0)
 }
 
 /// The processes that this storm has started and that have not ended; zombies count.

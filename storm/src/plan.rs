@@ -206,7 +206,7 @@ impl Order {
             _ => 0,
         };
         let (deed, amount) = match (self.deed, dice.u32(..8)) {
-            (Deed::Answer, 0) => (Deed::Keep, dice.i64(1..20)),
+            (Deed::Answer, 0) => (Deed::Keep, dice.i64(1..300)),
             (deed, _) => (deed, self.amount),
         };
         let padding = padding(self.number, more.max(self.padding.len()));

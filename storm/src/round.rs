@@ -10,7 +10,7 @@ use anyhow::Context;
 use nearcall::{Engine, Signature};
 
 use crate::havoc;
-use crate::leaks::{MARK, Possessions};
+use crate::leaks::{self, MARK, Possessions};
 use crate::ledger::Ledger;
 use crate::orders;
 use crate::plan::{DIRECTOR, PAYLOAD_BYTES, Plan, SLOT_BYTES, TICK, Weather};
@@ -97,6 +97,8 @@ struct Setting<'s> {
     ledger: &'s Ledger,
     record: &'s Record,
     watch: &'s Watch,
+    /// What the engine had of shared memory before the first task.
+    shared_bytes: u64,
 }
 
 /// One round.
@@ -111,7 +113,8 @@ pub(crate) fn run(
     ledger.clear_counts();
     let engine = start(plan, worker, ledger)?;
     let watch = Watch::default();
-    let setting = Setting { engine: &engine, plan, ledger, record, watch: &watch };
+    let shared_bytes = leaks::shared_bytes();
+    let setting = Setting { engine: &engine, plan, ledger, record, watch: &watch, shared_bytes };
     let over = AtomicBool::new(false);
     thread::scope(|threads| {
         threads.spawn(|| watch.run(&engine, record, || over.load(Ordering::Relaxed)));
@@ -215,7 +218,7 @@ impl Setting<'_> {
         self.ledger.clear_counts();
     }
 
-    /// Nothing may be left of any task, and none may have run too often.
+    /// Nothing may be left of any task.
     fn settle(&self) {
         let began = Instant::now();
         while !self.record.is_doomed() && self.engine.in_use() > 0 {
@@ -224,6 +227,23 @@ impl Setting<'_> {
                 self.record.sheet(DIRECTOR).tally().lost += left as u64;
                 let text = format!("{left} slots of tasks that nobody has any more are not freed");
                 watch::hang(self.engine, self.record, text);
+            }
+            thread::sleep(TICK);
+        }
+        // Pages that a hostile worker has filled may stay until somebody needs them.
+        let gives_back = self.plan.weather != Weather::Hostile;
+        let began = Instant::now();
+        while gives_back && !self.record.is_doomed() {
+            let more = leaks::shared_bytes().saturating_sub(self.shared_bytes);
+            if more == 0 {
+                break;
+            }
+            if began.elapsed() > PATIENCE {
+                self.record.sheet(DIRECTOR).tally().leaked += 1;
+                let index = self.plan.index;
+                let text = format!("leaked: {more} bytes of shared memory in round {index}");
+                self.record.find(text);
+                break;
             }
             thread::sleep(TICK);
         }
