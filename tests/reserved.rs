@@ -216,7 +216,7 @@ fn an_answer_that_the_model_wrote_where_it_was_offered_room_comes_back() {
 
 #[test]
 fn a_task_whose_worker_dies_is_done_once_more_with_the_same_tensors() {
-    for point in ["serve.claimed", "model.writing", "serve.called", "serve.written"] {
+    for point in ["serve.claimed", "model.calling", "serve.called", "serve.written"] {
         leak_free(|bench| {
             let builder = builder(bench, "double").workers(1).retries(1);
             let engine = builder.env("NEARCALL_FAULTS", format!("{point}=kill@1")).start().unwrap();
