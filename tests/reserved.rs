@@ -298,6 +298,11 @@ fn tensors_in_a_shared_memory_of_four_megabytes() {
         let engine = builder(bench, "double").start().unwrap();
         let reserve =
             |megabytes: usize| engine.reserve(&[TensorSpec::input(DType::U8, &[megabytes << 20])]);
+        let free = || {
+            let room = nix::sys::statvfs::statvfs("/dev/shm").unwrap();
+            room.blocks_available() * room.fragment_size()
+        };
+        let at_first = free();
         let held = reserve(2).unwrap();
         let error = reserve(3).map(drop).unwrap_err();
         let SubmitError::NoSharedMemory { needed, available, total } = error else {
@@ -311,6 +316,13 @@ fn tensors_in_a_shared_memory_of_four_megabytes() {
         drop(reserve(3).unwrap());
         drop(engine.reserve(&[TensorSpec::output(DType::U8, &[3 << 20])]).unwrap());
         drop(reserve(3).unwrap());
+        // And in the end it goes back by itself.
+        drop(engine.reserve(&[TensorSpec::input(DType::U8, &[500_000])]).unwrap());
+        assert!(free() < at_first, "some is kept");
+        wait_until("the pages of all tensors", || {
+            let free = free();
+            if free == at_first { Ok(()) } else { Err(format!("{free} of {at_first} are free")) }
+        });
         for _ in 0..3 {
             drop(reserve(1).unwrap());
             let (large, none) = (Value::Bytes(vec![1; 3 << 20]), Value::None);
