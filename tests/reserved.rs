@@ -216,7 +216,7 @@ fn an_answer_that_the_model_wrote_where_it_was_offered_room_comes_back() {
 
 #[test]
 fn a_task_whose_worker_dies_is_done_once_more_with_the_same_tensors() {
-    for point in ["serve.claimed", "model.writing", "serve.called", "serve.written"] {
+    for point in ["serve.claimed", "model.calling", "serve.called", "serve.written"] {
         leak_free(|bench| {
             let builder = builder(bench, "double").workers(1).retries(1);
             let engine = builder.env("NEARCALL_FAULTS", format!("{point}=kill@1")).start().unwrap();
@@ -296,6 +296,11 @@ fn tensors_in_a_shared_memory_of_four_megabytes() {
         let engine = builder(bench, "double").start().unwrap();
         let reserve =
             |megabytes: usize| engine.reserve(&[TensorSpec::input(DType::U8, &[megabytes << 20])]);
+        let free = || {
+            let room = nix::sys::statvfs::statvfs("/dev/shm").unwrap();
+            room.blocks_available() * room.fragment_size()
+        };
+        let at_first = free();
         let held = reserve(2).unwrap();
         let error = reserve(3).map(drop).unwrap_err();
         let SubmitError::NoSharedMemory { needed, available, total } = error else {
@@ -309,6 +314,16 @@ fn tensors_in_a_shared_memory_of_four_megabytes() {
         drop(reserve(3).unwrap());
         drop(engine.reserve(&[TensorSpec::output(DType::U8, &[3 << 20])]).unwrap());
         drop(reserve(3).unwrap());
+        // And in the end it goes back by itself.
+        // Also when the engine has been idle before.
+        for _ in 0..2 {
+            drop(engine.reserve(&[TensorSpec::input(DType::U8, &[500_000])]).unwrap());
+            assert!(free() < at_first, "some is kept");
+            wait_until("the pages of all tensors", || match free() {
+                free if free == at_first => Ok(()),
+                free => Err(format!("{free} of {at_first} are free")),
+            });
+        }
         for _ in 0..3 {
             drop(reserve(1).unwrap());
             let (large, none) = (Value::Bytes(vec![1; 3 << 20]), Value::None);

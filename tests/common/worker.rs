@@ -133,7 +133,7 @@ impl Model {
                 for at in 0..input.bytes {
                     // SAFETY: inside the input, as above.
                     let byte = unsafe { input.start.add(at).read_volatile() };
-                    fault_point("model.writing");
+                    fault_point("model.calling");
                     // SAFETY: inside the output, which is as long.
                     unsafe { room.start.add(at).write_volatile(byte.wrapping_mul(2)) };
                 }
