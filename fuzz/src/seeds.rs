@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{env, fs, io};
 
-use nearcall::peer::AnswerBuf;
+use nearcall::peer::{AnswerBuf, MAX_RANK};
 use nearcall::{DType, PythonError, Refusal, Signature, Task, Tensor, TensorSpec, Value, fuzzing};
 
 fn main() -> io::Result<()> {
@@ -20,17 +20,24 @@ fn main() -> io::Result<()> {
 
 /// One parameter of each kind, then some together.
 fn tasks() -> Vec<Vec<u8>> {
+    let new = Signature::new;
     let strings = ["abc", "", "ü\0"];
     let reserved = [
         TensorSpec::input(DType::F64, &[2, 3]),
         TensorSpec::output(DType::U8, &[7]),
         TensorSpec::input(DType::Bool, &[0, 3]),
     ];
+    // With as many dimensions as there may be; and one more.
+    let most = TensorSpec::input(DType::I8, &[1; MAX_RANK]);
+    let value = new().value("a");
+    let most = fuzzing::encode_task(&value, &Task::new().reserved(0), &[most]).unwrap_or_default();
+    let mut beyond = most.clone();
+    beyond[2] += 1;
+    beyond.splice(3..3, 1_u64.to_le_bytes());
     let one = |kind: u8, signature: Signature, task: &Task<'_>| {
         let task = fuzzing::encode_task(&signature, task, &reserved).unwrap_or_default();
         [&[1, kind][..], &task].concat()
     };
-    let new = Signature::new;
     let three = new().floats("a", ..).strs("b", ..).int("c");
     let task = Task::new().floats(&[1.1, -0.0, f64::NAN]).strs(&strings).int(-27);
     let task = fuzzing::encode_task(&three, &task, &[]).unwrap_or_default();
@@ -54,6 +61,8 @@ fn tasks() -> Vec<Vec<u8>> {
         one(8, new().value("a"), &Task::new().reserved(1)),
         [&[3, 6, 7, 1][..], &task].concat(),
         [&[3, 8, 8, 8][..], &placed].concat(),
+        [&[1, 8][..], &most].concat(),
+        [&[1, 8][..], &beyond].concat(),
     ]
 }
 
@@ -91,7 +100,15 @@ fn outcomes() -> Vec<Vec<u8>> {
         buffer.value(&value);
         seeds.push(buffer.finish().to_vec());
     }
-    // Tensors in place: as far as they may reach, and a byte further.
+    // Tensors in place: as many bytes as there may be, and one more.
+    for last in [128, 129] {
+        buffer.start_value();
+        buffer.tuple(2);
+        buffer.placed(DType::I64, &[4, 4], 8);
+        buffer.placed(DType::I8, &[1, last], 0);
+        seeds.push(buffer.finish().to_vec());
+    }
+    // As far as they may reach, and a byte further.
     for last in [4, 5] {
         buffer.start_value();
         buffer.dict(2);
