@@ -367,6 +367,60 @@ pub struct ElementsError {
     pub found: DType,
 }
 
+/// An Arrow array that is no tensor, or a tensor that is no Arrow array.
+#[cfg(feature = "arrow")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InteropError {
+    /// Items without a value.
+    #[error("{nulls} of {items} items are null, and a tensor has none: fill or drop them first")]
+    Nulls {
+        /// How many are null.
+        nulls: usize,
+        /// How many there are, at that depth of lists.
+        items: usize,
+    },
+    /// Items that are no elements of a tensor.
+    #[error(
+        "a tensor has no elements of Arrow's type {found}: cast them to bool, an integer or a float first"
+    )]
+    Type {
+        /// Arrow's name of their type.
+        found: String,
+    },
+    /// A single element.
+    #[error("a tensor without dimensions is no array: give it the shape [1]")]
+    NoDimensions,
+    /// More items in each list than Arrow's have.
+    #[error(
+        "the shape {shape:?} has an extent of {extent} after its first, Arrow's lists have {limit} items at \
+         most: give it another shape, with one dimension say"
+    )]
+    Extent {
+        /// The tensor's shape.
+        shape: Vec<usize>,
+        /// The extent that is too large.
+        extent: usize,
+        /// The most that it can be.
+        limit: usize,
+    },
+    /// A shape that no tensor has.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// A structure of the C data interface that somebody has released already.
+    #[error("the {what} was released, or moved from, before: each can be taken once")]
+    Released {
+        /// Which of the two.
+        what: &'static str,
+    },
+    /// What Arrow itself says.
+    #[error("Arrow says: {reason}")]
+    Arrow {
+        /// Its words.
+        reason: String,
+    },
+}
+
 /// A task that was not accepted. Nothing has happened to it, and nothing will.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
