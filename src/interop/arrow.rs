@@ -348,6 +348,14 @@ mod tests {
     }
 
     #[test]
+    fn a_bool_is_true_unless_its_byte_is_0() {
+        let tensor = Tensor::from_bytes(DType::Bool, &[4], vec![0, 1, 2, 255]).unwrap();
+        let expected = BooleanArray::from(vec![false, true, true, true]);
+        assert_eq!(tensor.to_arrow().unwrap().to_data(), expected.to_data());
+        assert_eq!(taken(&expected).unwrap().bytes(), [0, 1, 1, 1]);
+    }
+
+    #[test]
     fn a_slice_gives_what_it_has_and_nothing_beside_it() {
         let numbers: Vec<i32> = (0..24).collect();
         let array: ArrayRef = Arc::new(Int32Array::from(numbers.clone()));
@@ -396,6 +404,10 @@ mod tests {
         // Not those beside a slice, nor a mask that hides nothing.
         assert_eq!(taken(&gaps.slice(2, 1)), Ok(Tensor::new(&[1], &[3]).unwrap()));
         assert_eq!(taken(&pairs.slice(2, 1)), Ok(Tensor::new(&[1, 2], &[5, 6]).unwrap()));
+        let late = Int32Array::from(vec![None, Some(1), Some(2), Some(3)]);
+        let data = lists(2, Arc::new(late), None).to_data();
+        let data = data.into_builder().offset(1).len(1).build().unwrap();
+        assert_eq!(tensor_of(DType::I32, data), Ok(Tensor::new(&[1, 2], &[2, 3]).unwrap()));
         let mask = Some(NullBuffer::new_valid(1));
         let whole = Int32Array::new(vec![7].into(), mask);
         assert_eq!(taken(&whole), Ok(Tensor::new(&[1], &[7]).unwrap()));
