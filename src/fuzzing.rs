@@ -60,16 +60,18 @@ pub fn encode_task(
 }
 
 /// What the host makes of an outcome's bytes that may name tensors in place, of which there are `room`
-/// bytes, and `outputs` can be read. `None`: no honest worker writes that, or not all can be read.
-pub fn splice(bytes: &[u8], room: usize, outputs: &[u8]) -> Option<Vec<u8>> {
-    let mut whole = Payload::new();
+/// bytes, and `outputs` can be read; and how many bytes that has put into it. `None`: no honest worker
+/// writes that, or not all can be read.
+pub fn splice(bytes: &[u8], room: usize, outputs: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut whole, mut put) = (Payload::new(), 0);
     let spliced = Outcome::splice(bytes, room as u64, &mut whole, |offset, len, into| {
         let rest = usize::try_from(offset).ok().and_then(|offset| outputs.get(offset..));
         let read = rest.and_then(|rest| rest.get(..len)).ok_or(ErrorKind::UnexpectedEof)?;
         into.extend_from_slice(read);
+        put += len;
         Ok(())
     });
-    spliced.ok().map(|()| whole.into_vec())
+    spliced.ok().map(|()| (whole.into_vec(), put))
 }
 
 /// The answer that an outcome's bytes make, as `retrieve` makes it.

@@ -59,19 +59,20 @@ fn with_tensors_in_place(bytes: &[u8], is_whole: bool, room: usize) {
     let most = 8 * (bytes.len() + room) + 1024;
     let spliced = within(most, || fuzzing::splice(bytes, room, &OUTPUTS));
     if is_whole {
-        return assert_eq!(spliced.as_deref(), Some(bytes), "there is nothing to put into it");
+        return assert_eq!(spliced, Some((bytes.to_vec(), 0)), "there is nothing to put into it");
     }
-    let Some(spliced) = spliced else { return };
-    assert!(spliced.len() <= bytes.len() + room, "{} bytes more than {room}", spliced.len());
+    let Some((spliced, put)) = spliced else { return };
+    assert!(put <= room, "{put} bytes, and there is room for {room}");
+    assert!(spliced.len() <= bytes.len() + put);
     match Outcome::decode(&spliced) {
         Ok(Outcome::Value(value)) => drop(walk(value)),
         Ok(_) => panic!("it has become another outcome"),
         // Only a value is looked into.
         Err(_) => assert!(spliced == bytes && bytes.first() != Some(&VALUE)),
     }
-    if let Some(without) = fuzzing::splice(bytes, 0, &[]) {
-        assert_eq!(without, spliced, "what is empty is nowhere");
-    }
+    // Where there is no room there are empty ones only.
+    let without = fuzzing::splice(bytes, 0, &OUTPUTS);
+    assert_eq!(without, (put == 0).then_some((spliced, 0)));
 }
 
 /// How many values there are in it, each of them looked at.
