@@ -335,3 +335,26 @@ fn tensors_in_a_shared_memory_of_four_megabytes() {
         }
     });
 }
+
+#[test]
+fn an_empty_tensor_can_be_kept_where_there_is_no_memory_left() {
+    with_small_shared_memory("4m", "an_empty_tensor_is_kept_in_a_full_shared_memory");
+}
+
+#[test]
+#[ignore = "in a mount namespace"]
+fn an_empty_tensor_is_kept_in_a_full_shared_memory() {
+    leak_free(|bench| {
+        let engine = builder(bench, "keep").workers(1).slots(2).start().unwrap();
+        let mut bytes = PAYLOAD_BYTES;
+        // All that is left.
+        let held = loop {
+            match engine.reserve(&[TensorSpec::input(DType::U8, &[bytes])]) {
+                Ok(held) => break held,
+                Err(_) => bytes -= 4096,
+            }
+        };
+        assert_eq!(keep(&engine, 1, 0).unwrap(), [0; 0], "beside {bytes} bytes");
+        drop(held);
+    });
+}

@@ -62,7 +62,7 @@ impl<'a> InPlace<'a> {
         self.unnamed = 0;
     }
 
-    /// Whether the task at hand has any tensors in place, as far as was asked for them.
+    /// Whether the task at hand has any bytes of tensors in place, as far as was asked for them.
     #[inline]
     pub fn is_used(&self) -> bool {
         self.used != [0; 2]
@@ -94,8 +94,8 @@ impl<'a> InPlace<'a> {
         let bytes = usize::try_from(tensor.bytes()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let start = self.mapped(is_output)?.at(offset, bytes);
         let start = start.ok_or(io::ErrorKind::InvalidInput)?;
-        // `at` has found the end to be inside. One byte at least, so that it is known to be in use.
-        let end = (offset as usize + bytes).max(1);
+        // `at` has found the end to be inside. (What has no bytes needs no memory: there may be none.)
+        let end = offset as usize + bytes;
         if let Some(used) = self.used.get_mut(usize::from(is_output)) {
             *used = end.max(*used);
         }
