@@ -39,10 +39,10 @@ impl SlotDouble {
     pub fn begin(
         &self,
         in_place: &mut InPlace<'_>,
-        tensors: &[(TensorSpec<'_>, &[u8])],
+        tensors: &[(TensorSpec, &[u8])],
     ) -> io::Result<Vec<Vec<u8>>> {
         let large = self.0.large();
-        let specs: Vec<_> = tensors.iter().map(|(spec, _)| *spec).collect();
+        let specs: Vec<_> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
         let (placements, ends) = place(&specs).map_err(io::Error::other)?;
         for (extent, end) in Extent::IN_PLACE.into_iter().zip(ends) {
             large.reserve(0, extent, 0, end as usize)?;

@@ -1,4 +1,4 @@
-//! Tensors in place: what a model gets, what it gives back, and what becomes of what it keeps.
+//! Tensors in place: what a model gets, and what it gives back.
 
 use std::fs;
 
@@ -9,14 +9,14 @@ use super::tensors::tensor;
 use super::*;
 
 /// A model beside its slot.
-struct Place {
-    model: PythonModel,
-    in_place: InPlace<'static>,
+pub(super) struct Place {
+    pub(super) model: PythonModel,
+    pub(super) in_place: InPlace<'static>,
 }
 
 impl Place {
     /// Of the function `f`.
-    fn new(source: &str, parameters: &[&str]) -> Self {
+    pub(super) fn new(source: &str, parameters: &[&str]) -> Self {
         let signature = parameters.iter().fold(Signature::new(), |all, name| all.value(*name));
         let model = case(source, "f").signature(signature).start().unwrap();
         Self { model, in_place: slot().in_place() }
@@ -24,7 +24,7 @@ impl Place {
 
     /// A task with these tensors as its arguments: how it ends, and how many bytes the worker has
     /// written for it.
-    fn run(&mut self, tensors: &[(TensorSpec<'_>, &[u8])]) -> (Ended, usize) {
+    pub(super) fn run(&mut self, tensors: &[(TensorSpec, &[u8])]) -> (Ended, usize) {
         let task = slot().begin(&mut self.in_place, tensors).unwrap().concat();
         let mut answer = slot().answer();
         self.model.handle(&task, &mut self.in_place, &mut answer);
@@ -34,13 +34,13 @@ impl Place {
     }
 
     /// As `run`, for one input.
-    fn one(&mut self, bytes: &[u8]) -> Ended {
+    pub(super) fn one(&mut self, bytes: &[u8]) -> Ended {
         self.run(&[(TensorSpec::input(DType::U8, &[bytes.len()]), bytes)]).0
     }
 
     /// The answer to one input.
     #[track_caller]
-    fn value(&mut self, bytes: &[u8]) -> Value {
+    pub(super) fn value(&mut self, bytes: &[u8]) -> Value {
         match self.one(bytes) {
             Ended::Value(value) => value,
             other => panic!("{other:?}"),
@@ -48,21 +48,21 @@ impl Place {
     }
 
     /// What the model does on its own, without tensors.
-    fn tell(&mut self, what: &str) -> Ended {
+    pub(super) fn tell(&mut self, what: &str) -> Ended {
         handle(&mut self.model, &any(what))
     }
 }
 
-fn kept(arguments: &str) -> Ended {
+pub(super) fn kept(arguments: &str) -> Ended {
     Ended::Refused(Refusal::Kept { arguments: arguments.to_owned() })
 }
 
-fn u8s(bytes: &[u8]) -> Value {
+pub(super) fn u8s(bytes: &[u8]) -> Value {
     tensor(&[bytes.len()], bytes)
 }
 
 /// Bytes unlike those of another seed.
-fn bytes(len: usize, seed: u8) -> Vec<u8> {
+pub(super) fn bytes(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|index| (index % 251) as u8 ^ seed).collect()
 }
 
@@ -115,7 +115,7 @@ def f(x):
 }
 
 /// What is mapped at an address; nothing if that is the empty string.
-fn mapping_of(address: usize) -> String {
+pub(super) fn mapping_of(address: usize) -> String {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let mut lines = maps.lines().filter(|line| {
         let (start, rest) = line.split_once('-').unwrap();
@@ -219,291 +219,6 @@ def f(x):
             assert_eq!(SlotDouble::kept_bytes(), 0);
         },
     );
-}
-
-/// A model that keeps something of `x` in its own way, once; then it sums `x`. `tell` gives what it
-/// keeps, `drop` lets that go.
-fn keeper(way: &str) -> Place {
-    let source = format!(
-        "
-import gc, sys, threading
-import numpy as np
-class Holder: pass
-holder, kept = Holder(), []
-def raise_it(x):
-    raise ValueError('kept')
-def remember(x):
-    try:
-        raise_it(x)
-    except ValueError as error:
-        kept.append(error)
-        return lambda: kept[0].__traceback__.tb_next.tb_frame.f_locals['x']
-class Array(np.ndarray): pass
-def generated(x):
-    def generate():
-        while True: yield x
-    generator = generate()
-    next(generator)
-    return generator
-def started(x):
-    ready, go = threading.Event(), threading.Event()
-    def run(x):
-        ready.set()
-        go.wait()
-    thread = threading.Thread(target=run, args=[x], daemon=True)
-    thread.start()
-    ready.wait()
-    kept.append(go)
-    kept.append(thread)
-    return lambda: thread._args[0] if hasattr(thread, '_args') else x
-get = None
-def f(x):
-    global get
-    if isinstance(x, str):
-        if x == 'tell': return bytes(memoryview(get()).cast('B'))
-        for item in kept:
-            if hasattr(item, 'set'): item.set()
-            if hasattr(item, 'join'): item.join()
-        kept.clear()
-        holder.__dict__.clear()
-        get = None
-        gc.collect()
-        return
-    if get is None:
-        {way}
-    return int(x.sum())
-"
-    );
-    Place::new(&source, &["x"])
-}
-
-/// Ways to keep an array, or a part of it from its byte 16 on.
-const WAYS: [(&str, usize); 12] = [
-    ("holder.x = x; get = lambda: holder.x", 0),
-    ("kept.append(x); get = lambda: kept[0]", 0),
-    ("kept.append(x[16:]); get = lambda: kept[0]", 16),
-    ("kept.append(x[16:][None].view('u2')); get = lambda: kept[0]", 16),
-    ("kept.append(memoryview(x)[16:]); get = lambda: kept[0]", 16),
-    ("kept.append(x.base); get = lambda: kept[0]", 0),
-    ("kept.append(x.view(Array)); get = lambda: kept[0]", 0),
-    ("kept.append(np.frombuffer(x, 'u4')); get = lambda: kept[0]", 0),
-    ("get = lambda: x", 0),
-    ("get = remember(x)", 0),
-    ("get = started(x)", 0),
-    ("kept.append(generated(x)); get = lambda: next(kept[0])", 0),
-];
-
-#[test]
-fn an_array_that_the_model_keeps_ends_its_task_and_stays_what_it_was() {
-    on_python(|| {
-        if lacks_numpy() {
-            return;
-        }
-        for (way, from) in WAYS {
-            let before = SlotDouble::kept_bytes();
-            let mut place = keeper(way);
-            let sent = bytes(10_000, 1);
-            assert_eq!(place.one(&sent), kept("\"x\""), "{way}");
-            assert_eq!(SlotDouble::kept_bytes() - before, 12_288, "whole pages: {way}");
-            // The slot's next tasks have other numbers, and go well.
-            for seed in 2..5 {
-                let sent = bytes(10_000, seed);
-                let sum: i64 = sent.iter().map(|byte| i64::from(*byte)).sum();
-                assert_eq!(place.value(&sent), Value::Int(sum), "{way}");
-            }
-            let told = Value::Bytes(sent[from..].to_vec());
-            assert_eq!(place.tell("tell"), Ended::Value(told), "{way}");
-            place.model.tidy();
-            assert_eq!(place.tell("drop"), Ended::Value(Value::None), "{way}");
-            place.model.tidy();
-            assert_eq!(SlotDouble::kept_bytes(), before, "{way}");
-        }
-    });
-}
-
-#[test]
-fn the_memory_of_a_kept_array_is_there_as_long_as_it_and_no_longer() {
-    on_python(|| {
-        if lacks_numpy() {
-            return;
-        }
-        let source = "
-kept = []
-def f(x):
-    if isinstance(x, str):
-        array = kept.pop()
-        return [array.__array_interface__['data'][0], int(array[0])]
-    kept.append(x)
-    kept.append(x[1:])
-";
-        let mut place = Place::new(source, &["x"]);
-        assert_eq!(place.one(&bytes(100_000, 0)), kept("\"x\""));
-        for first in [1, 0] {
-            let Ended::Value(Value::List(told)) = place.tell("pop") else { panic!() };
-            let [Value::Int(address), Value::Int(found)] = told[..] else { panic!() };
-            assert_eq!(found, first);
-            let mapping = mapping_of(address as usize);
-            // Private while the other is left, and not mapped at all afterwards.
-            assert!(!mapping.contains("nearcall-"), "{mapping}");
-            assert_eq!(mapping.is_empty(), first == 0, "{mapping}");
-        }
-    });
-}
-
-#[test]
-fn dlpack_shares_the_memory_and_what_it_keeps_is_found() {
-    on_python(|| {
-        if lacks_numpy() {
-            return;
-        }
-        let source = "
-import numpy as np
-new = np.lib.NumpyVersion(np.__version__) >= '2.1.0'
-kept = []
-def f(x, out):
-    theirs = np.from_dlpack(out)
-    theirs[:] = 7
-    same = np.shares_memory(theirs, out)
-    if new:
-        theirs = np.from_dlpack(x)
-        same = same and np.shares_memory(theirs, x) and not theirs.flags.writeable
-    if kept == []:
-        kept.append(theirs)
-    return [bool(same), out, new]
-";
-        let mut place = Place::new(source, &["x", "out"]);
-        let tensors: [(TensorSpec<'_>, &[u8]); 2] = [
-            (TensorSpec::input(DType::F32, &[2, 2]), &bytes(16, 1)),
-            (TensorSpec::output(DType::U8, &[2]), &[]),
-        ];
-        let (ended, _) = place.run(&tensors);
-        let (second, _) = place.run(&tensors);
-        let Ended::Value(Value::List(found)) = second else { panic!("{second:?}") };
-        assert_eq!(found[..2], [true.into(), u8s(&[7, 7])]);
-        let name = if found[2] == Value::Bool(true) { "\"x\"" } else { "\"out\"" };
-        assert_eq!(ended, kept(name));
-    });
-}
-
-#[test]
-fn the_error_names_the_arguments_that_are_kept_and_no_other() {
-    on_python(|| {
-        if lacks_numpy() {
-            return;
-        }
-        let source = "
-kept = []
-def f(a, b, c):
-    which = a[0]
-    if which & 1: kept.append(a)
-    if which & 2: kept.append(b[1:])
-    if which & 4: kept.append(c)
-    return {'c': c}
-";
-        let mut place = Place::new(source, &["a", "b", "c"]);
-        for (which, names) in [
-            (1, "\"a\""),
-            (2, "\"b\""),
-            (4, "\"c\""),
-            (5, "\"a\", \"c\""),
-            (7, "\"a\", \"b\", \"c\""),
-        ] {
-            let (ended, _) = place.run(&[
-                (TensorSpec::input(DType::U8, &[1]), &[which]),
-                (TensorSpec::input(DType::U8, &[2]), &[1, 2]),
-                (TensorSpec::output(DType::U8, &[2]), &[]),
-            ]);
-            assert_eq!(ended, kept(names));
-        }
-    });
-}
-
-#[test]
-fn what_garbage_alone_keeps_is_no_error() {
-    on_python(|| {
-        if lacks_numpy() {
-            return;
-        }
-        let source = "
-import gc
-gc.disable()
-class Node: pass
-def f(x):
-    node = Node()
-    node.self, node.x = node, x[1:]
-    if x[0] == 1:
-        error = ValueError('fails')
-        raise error  # Its frame has it.
-    return len(node.x)
-";
-        let mut place = Place::new(source, &["x"]);
-        let before = SlotDouble::kept_bytes();
-        assert_eq!(place.value(&[0, 1, 2]), Value::Int(2));
-        let Ended::Python(error) = place.one(&[1, 2]) else { panic!() };
-        assert_eq!((&*error.kind, &*error.message), ("ValueError", "fails"));
-        assert_eq!(SlotDouble::kept_bytes(), before);
-        Python::attach(|py| drop(py.import("gc").unwrap().call_method0("enable").unwrap()));
-    });
-}
-
-#[test]
-fn a_thread_that_is_about_to_let_go_is_waited_for() {
-    on_python(|| {
-        if lacks_numpy() {
-            return;
-        }
-        let source = "
-from concurrent.futures import ThreadPoolExecutor
-import sys
-pool = ThreadPoolExecutor(2)
-def f(x):
-    if isinstance(x, str): return pool.shutdown()
-    # Let go by the pool's threads some time after the results are there.
-    return sum(pool.map(lambda part: int(part.sum()), [x[:50], x[50:]]))
-";
-        let mut place = Place::new(source, &["x"]);
-        for seed in 0..50 {
-            let sent = bytes(100, seed);
-            let sum = sent.iter().map(|byte| i64::from(*byte)).sum();
-            assert_eq!(place.value(&sent), Value::Int(sum));
-        }
-        place.tell("end");
-    });
-}
-
-#[test]
-fn an_exception_that_is_kept_with_its_frames_is_the_answer_and_its_array_stays() {
-    on_python(|| {
-        if lacks_numpy() {
-            return;
-        }
-        let source = "
-errors = []
-def fail(x):
-    raise KeyError(int(x[0]))
-def f(x):
-    if isinstance(x, str):
-        frame = errors.pop(0).__traceback__.tb_next.tb_frame
-        return bytes(frame.f_locals['x'])
-    try:
-        fail(x)
-    except KeyError as error:
-        errors.append(error)
-        raise
-";
-        let mut place = Place::new(source, &["x"]);
-        let before = SlotDouble::kept_bytes();
-        for sent in [b"abc", b"def"] {
-            let Ended::Python(error) = place.one(sent) else { panic!() };
-            assert_eq!((&*error.kind, error.message), ("KeyError", sent[0].to_string()));
-        }
-        assert_eq!(SlotDouble::kept_bytes(), before + 2 * 4096);
-        for sent in [b"abc", b"def"] {
-            assert_eq!(place.tell("tell"), Ended::Value(Value::Bytes(sent.to_vec())));
-            place.model.tidy();
-        }
-        assert_eq!(SlotDouble::kept_bytes(), before);
-    });
 }
 
 #[test]
@@ -634,7 +349,7 @@ fn a_task_whose_tensors_are_not_where_it_says_is_malformed_and_the_next_is_serve
     on_python(|| {
         let mut place = Place::new("def f(a, b):\n return len(a) + len(b)", &["a", "b"]);
         let spec = TensorSpec::input(DType::U8, &[3]);
-        let tensors: [(TensorSpec<'_>, &[u8]); 2] = [(spec, b"abc"), (spec, b"def")];
+        let tensors: [(TensorSpec, &[u8]); 2] = [(spec.clone(), b"abc"), (spec, b"def")];
         let mut arguments = slot().begin(&mut place.in_place, &tensors).unwrap();
         // The offset stands last.
         let end = arguments[1].len();

@@ -141,7 +141,7 @@ def f(x, out):
         let (mut in_place, mut answer) = (slot().in_place(), slot().answer());
         for what in ["raise", "views", "type", "large", "keep", "none"] {
             let shape = [what.len()];
-            let tensors: [(TensorSpec<'_>, &[u8]); 2] = [
+            let tensors: [(TensorSpec, &[u8]); 2] = [
                 (TensorSpec::input(DType::U8, &shape), what.as_bytes()),
                 (TensorSpec::output(DType::U8, &[8]), &[]),
             ];

@@ -12,6 +12,7 @@ mod calls;
 mod exceptions;
 mod garbage;
 mod in_place;
+mod kept;
 mod leaks;
 mod lent;
 mod processes;
