@@ -237,21 +237,31 @@ fn a_thread_that_is_about_to_let_go_is_waited_for() {
             return;
         }
         let source = "
-from concurrent.futures import ThreadPoolExecutor
-import sys
-pool = ThreadPoolExecutor(2)
+import threading
+def hold(x, ready, go):
+    ready.set()
+    go.wait()
 def f(x):
-    if isinstance(x, str): return pool.shutdown()
-    # Let go by the pool's threads some time after the results are there.
-    return sum(pool.map(lambda part: int(part.sum()), [x[:50], x[50:]]))
+    ready, go = threading.Event(), threading.Event()
+    threading.Thread(target=hold, args=[x, ready, go]).start()
+    ready.wait()
+    # The thread needs the GIL to take notice, and has it only when this call is over.
+    go.set()
+    return int(x.sum())
 ";
         let mut place = Place::new(source, &["x"]);
-        for seed in 0..50 {
+        let mut answers = 0;
+        for seed in 0..20 {
             let sent = bytes(100, seed);
             let sum = sent.iter().map(|byte| i64::from(*byte)).sum();
-            assert_eq!(place.value(&sent), Value::Int(sum));
+            let ended = place.one(&sent);
+            // On a machine with much else to do, not for ever.
+            if ended != kept("\"x\"") {
+                assert_eq!(ended, Ended::Value(Value::Int(sum)));
+                answers += 1;
+            }
         }
-        place.tell("end");
+        assert!(answers > 10, "{answers} of 20");
     });
 }
 
