@@ -15,7 +15,7 @@ use common::python::{Python, each, python_error, pythons, refusal};
 use common::{Bench, PATIENCE, death, leak_free, signal, wait_until};
 use nearcall::error::{CallError, RetrieveError, StartError, TaskError, WaitError};
 use nearcall::{
-    Builder, DType, Exit, Refusal, Signature, Task, Tensor, Value, ValueRef, WorkerHealth,
+    Builder, DType, Engine, Exit, Refusal, Signature, Task, Tensor, Value, ValueRef, WorkerHealth,
     WorkerState,
 };
 use nix::sys::signal::Signal;
