@@ -67,38 +67,54 @@ fn a_reserved_tensor_is_a_read_only_array_over_shared_memory() {
     });
 }
 
+/// Something that one worker alone is to do; says whether that was so. One that has kept anything for two
+/// seconds is replaced, which a busy machine can make of this.
+fn with_one_worker(engine: &Engine, mut step: impl FnMut() -> Vec<Result<(), String>>) {
+    let pid = || ints(&call(engine, "sum", &[0]).unwrap())[0];
+    for _ in 0..20 {
+        let before = pid();
+        let results = step();
+        // A worker that was replaced takes no more tasks, so there was no other in between.
+        if pid() == before {
+            return results.into_iter().for_each(Result::unwrap);
+        }
+    }
+    panic!("no worker lives long enough");
+}
+
+fn is<T: PartialEq>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: not what was kept")) }
+}
+
+/// A call without a tensor.
+fn tell(engine: &Engine, how: &str) -> Answer {
+    engine.call(&Task::new().str(how).value(&Value::None), PATIENCE).unwrap()
+}
+
 #[test]
 fn what_a_model_keeps_of_a_tensor_ends_the_task_and_stays_as_it_was_while_others_use_the_slot() {
     each(|bench, python| {
         let engine = keeper(bench, python);
         let sent = |seed: u8| -> Vec<u8> { (0..100_000).map(|i| (i % 251) as u8 ^ seed).collect() };
-        let pid = ints(&call(&engine, "sum", &sent(0)).unwrap())[0];
-        for (seed, how) in [(1, "keep"), (2, "slice"), (3, "view")] {
-            assert_eq!(refusal(call(&engine, how, &sent(seed)).unwrap_err()), kept(), "{how}");
-        }
-        let error = python_error(call(&engine, "traceback", &sent(4)).unwrap_err());
-        assert_eq!((&*error.kind, &*error.message), ("ValueError", "traceback"));
-        // The slot's next tasks, of the same worker.
-        for seed in 5..9 {
-            let sum = sent(seed).iter().map(|byte| i64::from(*byte)).sum();
-            for how in ["sum", "cycle"] {
-                let answer = call(&engine, how, &sent(seed)).unwrap();
-                assert_eq!(ints(&answer), [pid, sum], "{how}");
+        with_one_worker(&engine, || {
+            for (seed, how) in [(1, "keep"), (2, "slice"), (3, "view")] {
+                assert_eq!(refusal(call(&engine, how, &sent(seed)).unwrap_err()), kept(), "{how}");
             }
-        }
-        let nothing = Task::new();
-        let tell = |how| engine.call(&nothing.clone().str(how).value(&Value::None), PATIENCE);
-        let Err(error) = tell("tell") else { panic!() };
-        // The exception is no view.
-        assert_eq!(python_error(error).kind, "TypeError");
-        drop(tell("drop").unwrap());
-        for (seed, how) in [(1, "keep"), (2, "slice"), (3, "view")] {
-            assert_eq!(refusal(call(&engine, how, &sent(seed)).unwrap_err()), kept(), "{how}");
-            drop(call(&engine, "sum", &sent(9)).unwrap());
-        }
-        let answer = tell("tell").unwrap();
-        let expected = [sent(1), sent(2)[1..].to_vec(), sent(3)].map(Value::Bytes).to_vec();
-        assert_eq!(answer.value().to_owned(), Value::List(expected));
+            let error = python_error(call(&engine, "traceback", &sent(4)).unwrap_err());
+            assert_eq!((&*error.kind, &*error.message), ("ValueError", "traceback"));
+            // The slot's next tasks.
+            for seed in 5..9 {
+                let sum = sent(seed).iter().map(|byte| i64::from(*byte)).sum::<i64>();
+                for how in ["sum", "cycle"] {
+                    let answer = call(&engine, how, &sent(seed)).unwrap();
+                    assert_eq!(ints(&answer)[1], sum, "{how}");
+                }
+            }
+            let told = tell(&engine, "tell").value().to_owned();
+            drop(tell(&engine, "drop"));
+            let views = [sent(1), sent(2)[1..].to_vec(), sent(3), sent(4)];
+            vec![is("views", &told, &Value::List(views.map(Value::Bytes).to_vec()))]
+        });
     });
 }
 
@@ -106,33 +122,40 @@ fn what_a_model_keeps_of_a_tensor_ends_the_task_and_stays_as_it_was_while_others
 fn a_model_that_lets_go_later_gives_the_memory_back() {
     each(|bench, python| {
         let engine = keeper(bench, python);
-        let tell = |how| {
-            let answer = engine.call(&Task::new().str(how).value(&Value::None), PATIENCE);
-            ints(&answer.unwrap())
-        };
-        for _ in 0..3 {
-            // More than may be kept, in all.
-            let sent = vec![1; 50 << 20];
-            for _ in 0..4 {
-                assert_eq!(refusal(call(&engine, "keep", &sent).unwrap_err()), kept());
-            }
-            let kept = tell("where");
-            let private = |pid: i64| -> Vec<usize> {
-                let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-                let starts = maps.lines().filter(|line| !line.contains("nearcall-"));
-                let start = |line: &str| line.split('-').next().map(str::to_owned).unwrap();
-                starts.map(|line| usize::from_str_radix(&start(line), 16).unwrap()).collect()
-            };
-            let (pid, kept) = (kept[0], kept[1..].iter().map(|at| *at as usize));
-            // Neighbours may be one mapping: then only the first starts one.
-            assert!(kept.clone().any(|address| private(pid).contains(&address)));
-            assert_eq!(tell("drop")[0], pid);
-            // Freed before the next task is taken.
-            assert_eq!(tell("sum")[0], pid);
-            let left = private(pid);
-            assert!(kept.clone().all(|address| !left.contains(&address)));
+        let sent = vec![1; 50 << 20];
+        // More than may be kept, in all.
+        for _ in 0..4 {
+            with_one_worker(&engine, || {
+                for _ in 0..2 {
+                    assert_eq!(refusal(call(&engine, "keep", &sent).unwrap_err()), kept());
+                }
+                let told = ints(&tell(&engine, "where"));
+                let (pid, kept) = (told[0], &told[1..]);
+                let are_mapped = || -> Vec<bool> {
+                    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+                    kept.iter().map(|address| is_private_at(&maps, *address)).collect()
+                };
+                let before = are_mapped();
+                drop(tell(&engine, "drop"));
+                // Freed before the next task is taken.
+                drop(tell(&engine, "sum"));
+                vec![
+                    is("kept", &before, &vec![true, true]),
+                    is("let go", &are_mapped(), &vec![false, false]),
+                ]
+            });
         }
     });
+}
+
+/// Whether something that is not the segment is mapped at an address.
+fn is_private_at(maps: &str, address: i64) -> bool {
+    maps.lines().filter(|line| !line.contains("nearcall-")).any(|line| {
+        let (start, rest) = line.split_once('-').unwrap();
+        let (end, _) = rest.split_once(' ').unwrap();
+        let number = |hex| i64::from_str_radix(hex, 16).unwrap_or(i64::MAX);
+        (number(start)..number(end)).contains(&address)
+    })
 }
 
 #[test]
@@ -150,8 +173,11 @@ fn a_worker_whose_model_keeps_everything_ends_and_another_takes_over() {
                     error => assert_eq!(refusal(error), kept()),
                 }
                 refused += 1;
+                assert!(refused < 100);
             };
-        assert_eq!(refused, 4, "256 MiB may be kept");
+        // 256 MiB may be kept; more tasks end so if the worker was replaced in between, for having kept
+        // something for two seconds.
+        assert!(refused >= 4, "{refused}");
         assert!(matches!(exit, Exit::Code(code) if code != 0), "{exit:?}");
         assert!(report.to_string().contains("keeps more arrays of its tasks"), "{report}");
         let answer = call(&engine, "sum", &sent).unwrap();

@@ -30,6 +30,12 @@ def describe(x):
     return [is_read_only, is_aligned, is_shared, x.dtype.name, x.shape, x]
 
 
+def _view(kept):
+    if isinstance(kept, Exception):
+        return kept.__traceback__.tb_frame.f_locals["x"]
+    return kept
+
+
 class Keeper:
     """Keeps what it gets, if it is told to."""
 
@@ -53,7 +59,7 @@ class Keeper:
             error = ValueError(how)
             error.x, error.self = x, error
         elif how == "tell":
-            return [bytes(view) for view in self.kept]
+            return [bytes(_view(kept)) for kept in self.kept]
         elif how == "where":
             addresses = [_address(view) for view in self.kept]
             return [os.getpid(), *addresses]

@@ -57,9 +57,10 @@
 //! array that is still there, or a view of one, would show other numbers. That is found out, by the
 //! references to its memory, when the call's frames, arguments and answer are gone, garbage is collected,
 //! and other threads had a moment to let go. Who keeps an array all the same (in an attribute, a cache, a
-//! log that holds a traceback) keeps it as it was, as a private copy, as long as it likes; but the task ends
-//! with an error that names the argument (`Refusal::Kept`), unless it has raised one itself. Beyond four
-//! times the payload, or 256 MiB, the worker ends. `numpy.array(x)`, or `bytes(x)`, is the copy to keep.
+//! log that holds a traceback) keeps it as it was, as a private copy; but the task ends with an error
+//! that names the argument (`Refusal::Kept`), unless the model has raised one itself. A worker whose model
+//! keeps something for two seconds is replaced, one with too much of it ends at once.
+//! `numpy.array(x)`, or `bytes(x)`, is the copy to keep.
 //!
 //! Inputs are read-only. Outputs are writable, and hold anything at first: a model writes into
 //! them (`numpy.add(a, b, out=out)`). Returned, alone or in others, in whole or in a part in C order, an
