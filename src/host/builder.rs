@@ -266,7 +266,7 @@ impl Builder {
     }
 
     /// Replaces each worker that has so many bytes of memory resident, those it shares with others
-    /// included (`VmRSS`). Default: never.
+    /// included, shared memory not (`VmRSS` without `RssShmem`). Default: never.
     pub fn max_rss(mut self, bytes: u64) -> Self {
         self.retirement.memory = Some(bytes);
         self

@@ -104,7 +104,9 @@ impl TensorRoom {
             *reserved = needed.max(*reserved);
         }
         if room.inputs.is_none() && needed[0] > 0 {
-            room.inputs = Some(large.map(index, Extent::Input, Access::Write)?);
+            // No address space left is not: no shared memory left.
+            let mapped = large.map(index, Extent::Input, Access::Write);
+            room.inputs = Some(mapped.map_err(io::Error::other)?);
         }
         Ok(room.inputs.as_ref().and_then(|inputs| inputs.at(0, needed[0])))
     }
@@ -125,7 +127,13 @@ impl TensorRoom {
         room.outputs = None;
         let limit = *self.kept_limit.get_or_init(|| memory::shared_memory_room().1 / KEPT_PART);
         let bytes = room.reserved_bytes();
-        if self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
+        let kept = self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if kept > limit {
+            // Others' first: the slot that is left last is the next to be used. (This room's own lock is
+            // held, so it is not among them.)
+            self.give_back_some(large, kept - limit);
+        }
+        if self.kept.load(Ordering::Relaxed) > limit {
             self.kept.fetch_sub(bytes, Ordering::Relaxed);
             room.give_back(large, index);
         }
@@ -133,13 +141,107 @@ impl TensorRoom {
 
     /// Gives the pages of slots that nobody uses back.
     pub(crate) fn give_back_unused(&self, large: LargeArea<'_>) {
+        self.give_back_some(large, u64::MAX);
+    }
+
+    /// The same, until so many bytes went back. Rooms that somebody is in are left out.
+    fn give_back_some(&self, large: LargeArea<'_>, mut bytes: u64) {
         let Some(rooms) = self.rooms.get() else { return };
         for (index, room) in (0..=u16::MAX).zip(rooms) {
-            let mut room = room.lock();
+            // Not waited for: two that leave their rooms would wait for each other.
+            let Some(mut room) = room.try_lock() else { continue };
             if room.outputs.is_none() && room.reserved != [0; 2] {
-                self.kept.fetch_sub(room.reserved_bytes(), Ordering::Relaxed);
+                let reserved = room.reserved_bytes();
+                self.kept.fetch_sub(reserved, Ordering::Relaxed);
                 room.give_back(large, index);
+                bytes = bytes.saturating_sub(reserved);
+            }
+            if bytes == 0 {
+                break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::{Segment, Sizes};
+
+    const SLOTS: u32 = 4;
+
+    fn segment() -> Segment {
+        let sizes = Sizes { slots: SLOTS, slot_bytes: 256, workers: 1, payload_bytes: 1 << 20 };
+        Segment::create(sizes).unwrap()
+    }
+
+    /// Bytes that have pages, bytes that are reserved, and bytes that are kept.
+    fn look(room: &TensorRoom, segment: &Segment, at_first: u64) -> [u64; 3] {
+        let pages = memory::pages_behind(segment.descriptor()).unwrap() - at_first;
+        let rooms: Vec<_> = room.rooms.get().unwrap().iter().map(|room| room.lock()).collect();
+        let unused = rooms.iter().filter(|room| room.outputs.is_none());
+        let kept = room.kept.load(Ordering::Relaxed);
+        assert_eq!(kept, unused.map(|room| room.reserved_bytes()).sum::<u64>());
+        [4096 * pages, rooms.iter().map(|room| room.reserved_bytes()).sum(), kept]
+    }
+
+    #[test]
+    fn what_is_kept_is_what_rooms_have_that_nobody_uses_and_no_more_than_the_limit() {
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let at_first = memory::pages_behind(segment.descriptor()).unwrap();
+        let (page, limit) = (4096, 20 * 4096);
+        room.kept_limit.set(limit).unwrap();
+        let mut used = [false; SLOTS as usize];
+        let mut number = 1_u64;
+        let mut most = 0;
+        for _ in 0..2000 {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let slot = (number >> 60) as usize % used.len();
+            let index = slot as u16;
+            if used[slot] {
+                room.end(segment.large(), index);
+            } else {
+                let needed = [(number >> 40) as usize % 8, (number >> 50) as usize % 8];
+                let begun = room.begin(segment.large(), index, needed.map(|pages| pages * page));
+                assert_eq!(begun.unwrap().is_some(), needed[0] > 0);
+                assert_eq!(room.outputs(index), needed[1] * page);
+            }
+            used[slot] = !used[slot];
+            let [pages, reserved, kept] = look(&room, &segment, at_first);
+            assert_eq!(pages, reserved, "what is reserved is there, and nothing else");
+            assert!(kept <= limit);
+            most = most.max(kept);
+        }
+        assert!(most > limit / 2, "some is kept: {most}");
+        (0..SLOTS as u16).filter(|index| used[usize::from(*index)]).for_each(|index| {
+            room.end(segment.large(), index);
+        });
+        room.give_back_unused(segment.large());
+        assert_eq!(look(&room, &segment, at_first), [0; 3]);
+    }
+
+    #[test]
+    fn the_slot_that_is_left_last_keeps_its_pages() {
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        room.kept_limit.set(2 * 4096).unwrap();
+        for index in 0..3 {
+            room.begin(segment.large(), index, [4096, 0]).unwrap();
+        }
+        for index in [0, 1, 2] {
+            room.end(segment.large(), index);
+        }
+        let reserved = |index: u16| room.room(index).unwrap().lock().reserved_bytes();
+        assert_eq!([0, 1, 2].map(reserved), [0, 4096, 4096]);
+    }
+
+    #[test]
+    fn what_cannot_be_reserved_leaves_nothing() {
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let at_first = memory::pages_behind(segment.descriptor()).unwrap();
+        let too_much = [1 << 20, (1 << 20) + 1];
+        assert!(room.begin(segment.large(), 0, too_much).is_err());
+        assert_eq!(look(&room, &segment, at_first), [0; 3]);
+        assert!(room.begin(segment.large(), SLOTS as u16, [1, 1]).is_err(), "no such slot");
+        assert!(room.begin(segment.large(), 0, [1, 1]).is_ok());
     }
 }

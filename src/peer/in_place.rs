@@ -27,8 +27,8 @@ pub struct InPlace<'a> {
     index: u16,
     /// How far the task's inputs and outputs reach in their extents.
     used: [usize; 2],
-    /// Bytes of outputs that the answer has not named yet.
-    unnamed: u64,
+    /// Bytes of outputs that the answer has named.
+    named: usize,
     /// Whether something could not be kept: this process must not hand its slot back.
     has_failed: bool,
 }
@@ -51,7 +51,7 @@ pub struct TensorMemory {
 
 impl<'a> InPlace<'a> {
     pub(crate) fn new(large: LargeArea<'a>) -> Self {
-        Self { large, slots: Vec::new(), index: 0, used: [0; 2], unnamed: 0, has_failed: false }
+        Self { large, slots: Vec::new(), index: 0, used: [0; 2], named: 0, has_failed: false }
     }
 
     /// From now on it is about the task in this slot.
@@ -59,7 +59,7 @@ impl<'a> InPlace<'a> {
     pub(crate) fn begin(&mut self, index: u16) {
         self.index = index;
         self.used = [0; 2];
-        self.unnamed = 0;
+        self.named = 0;
     }
 
     /// Whether the task at hand has any bytes of tensors in place, as far as was asked for them.
@@ -99,9 +99,6 @@ impl<'a> InPlace<'a> {
         if let Some(used) = self.used.get_mut(usize::from(is_output)) {
             *used = end.max(*used);
         }
-        if is_output {
-            self.unnamed += bytes as u64;
-        }
         Ok(TensorMemory { start, bytes, writable: is_output })
     }
 
@@ -129,11 +126,12 @@ impl<'a> InPlace<'a> {
         let [_, used] = self.used;
         let [_, mapped] = self.slots.get(usize::from(self.index))?;
         let offset = mapped.as_ref()?.offset_of(address.addr(), bytes)?;
-        let left = self.unnamed.checked_sub(bytes as u64)?;
-        if bytes == 0 || offset as usize + bytes > used {
+        // Neither sum overflows: both are of bytes in the extent.
+        let named = self.named + bytes;
+        if bytes == 0 || offset as usize + bytes > used || named > used {
             return None;
         }
-        self.unnamed = left;
+        self.named = named;
         Some(offset)
     }
 

@@ -211,9 +211,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         if self.task.len() > KEPT {
             self.task = Payload::new();
         }
-        if InPlace::kept_bytes() != self.told_kept {
-            self.tell_kept();
-        }
+        self.tell_kept();
         faults::point("serve.tidied");
         self.busy = true;
         Ok(())
@@ -238,12 +236,15 @@ impl<'a, H: Handler> Worker<'a, H> {
         false
     }
 
-    /// Tells those who watch how much the model keeps.
-    #[cold]
+    /// Tells those who watch how much the model keeps, if that has changed.
+    #[inline]
     fn tell_kept(&mut self) {
-        self.told_kept = InPlace::kept_bytes();
-        // Relaxed: looked at again and again.
-        self.words.kept.store(self.told_kept, Ordering::Relaxed);
+        let kept = InPlace::kept_bytes();
+        if kept != self.told_kept {
+            self.told_kept = kept;
+            // Relaxed: looked at again and again.
+            self.words.kept.store(kept, Ordering::Relaxed);
+        }
     }
 
     /// Has the handler answer the task, and be interrupted only while it does.
@@ -307,6 +308,7 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.busy = false;
                 faults::point("serve.idle");
                 self.away(H::idle);
+                self.tell_kept();
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park(None);
@@ -399,6 +401,8 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     fn park(&mut self, limit: Option<Duration>) {
+        // Another thread of the model may have let go.
+        self.tell_kept();
         let (region, words) = (self.region, self.words);
         let sleep = ring::prepare_to_park(words, PARKED, || something_to_do(region, words));
         if sleep == Sleep::Now {

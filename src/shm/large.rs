@@ -16,8 +16,9 @@ use super::layout::{EXTENTS, Layout};
 use super::region::Payload;
 use crate::sys::memory::{self, Access, FileIdentity};
 
-/// Bytes written by one system call. The kernel has one lock for the area, and keeps it
-/// through a call: nobody waits for longer than one takes.
+/// Bytes written, or reserved, by one system call. The kernel has one lock for the area, and keeps it
+/// through a call: nobody waits for longer than one takes. (And before Linux 6.10 a signal ends the
+/// reservation of pages, and undoes it.)
 const PIECE: usize = 1 << 20;
 /// As [`PIECE`], for pages that go back, of which there may be none.
 const PIECE_BACK: u64 = 1 << 24;
@@ -145,11 +146,14 @@ impl<'a> LargeArea<'a> {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.check()?;
-        let more = bytes.saturating_sub(reserved) as u64;
-        if more == 0 {
-            return Ok(());
+        let (start, reserved) = (self.start(index, extent), reserved as u64);
+        let end = bytes as u64;
+        for at in (reserved..end).step_by(PIECE) {
+            let piece = (PIECE as u64).min(end - at);
+            memory::reserve(self.descriptor, start + at, piece)
+                .inspect_err(|_| self.give_back(start + reserved, at - reserved))?;
         }
-        memory::reserve(self.descriptor, self.start(index, extent) + reserved as u64, more)
+        Ok(())
     }
 
     /// Maps an extent, all of it.

@@ -46,12 +46,12 @@ impl Process {
         MemoryShares::parse(&rollup)
     }
 
-    /// Bytes of its memory that are resident, those that it shares with others included.
+    /// Bytes of its memory that are resident, those that it shares with others included; but not shared
+    /// memory, which is the segment: how much of that it has looked at is not its own doing.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        // "size resident shared …", in pages.
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid)).ok()?;
-        let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-        Some(pages * rustix::param::page_size() as u64)
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let resident = kilobytes(&status, "VmRSS:")?;
+        Some(resident.saturating_sub(kilobytes(&status, "RssShmem:").unwrap_or(0)))
     }
 }
 
@@ -66,13 +66,16 @@ pub(crate) struct MemoryShares {
     pub(crate) private: u64,
 }
 
+/// What the line of this name says, as "name: number kB", in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
 impl MemoryShares {
     fn parse(rollup: &str) -> Option<Self> {
-        let bytes = |name: &str| {
-            let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
-            let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-            kilobytes.checked_mul(1024)
-        };
+        let bytes = |name| kilobytes(rollup, name);
         Some(Self {
             resident: bytes("Rss:")?,
             proportional: bytes("Pss:")?,

@@ -78,7 +78,6 @@ impl Supervisor {
         self.audit.ticks_without_progress = 0;
         self.audit.idle_ticks += 1;
         if self.audit.idle_ticks >= IDLE_TICKS {
-            self.core.give_back_unused();
             let asleep = &self.core.mailbox.asleep;
             // Relaxed, here and below: ordered by the fence.
             asleep.store(1, Ordering::Relaxed);
@@ -88,6 +87,8 @@ impl Supervisor {
             if self.core.book.in_use() > 0 {
                 asleep.store(0, Ordering::Relaxed);
             } else {
+                // Who keeps pages from here on sees that we sleep, and wakes us.
+                self.core.give_back_unused();
                 self.next_tick = None;
             }
         }

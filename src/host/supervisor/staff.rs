@@ -11,8 +11,9 @@ use crate::sync::Ordering;
 use crate::wire::ToServer;
 
 /// Audits, without a gap, that find a model keeping tensors of tasks that are over, before its worker
-/// is replaced. (Two seconds; audits come while there are tasks.)
-const KEEPING_TICKS: u32 = 20;
+/// is replaced. (A second and a half. Audits come while there are tasks, and for two seconds after the
+/// last.)
+const KEEPING_TICKS: u32 = 15;
 
 /// Why a worker is killed that has not served and will not have to.
 pub(super) const UNNEEDED: &str = "nobody needs it any more";
