@@ -1,0 +1,161 @@
+//! Arrays of float32: what a call costs when the array is larger, what it costs the model to work in
+//! shared memory, and what it costs to get an array back.
+//!
+//! - `first`: the model returns `x[0]`, which the host has changed before. Time begins before the
+//!   array is reserved, or the task submitted, and ends when the answer is there.
+//! - `sum`: the whole call, beside the sum alone. That is taken in the same worker process, over a
+//!   private copy of the array: the model times it with Python's `time.perf_counter`, in turns with
+//!   the calls. So it is the same numpy, the same CPU and the same minute, and no call is in it.
+//! - `scaled`: an array comes back. `overhead` is the call less the model's own computing, which it
+//!   times as above; beside it, how long this process takes to copy as many bytes in its own memory.
+
+use nearcall::Value;
+
+use super::group::{Group, Taken};
+use crate::measure::{Latencies, Turn};
+use crate::rows::Row;
+use crate::tensors::{First, Memcpy, Scaled, Sum, Way, array};
+
+const CASE: &str = "tensors";
+
+const REPEATS: usize = 5;
+
+const SIZES: [usize; 4] = [1 << 10, 64 << 10, 1 << 20, LARGE];
+
+const LARGE: usize = Scaled::BYTES;
+
+/// How an array is sent.
+const IN_PLACE: &str = "in place";
+/// As [`IN_PLACE`].
+const COPIED: &str = "copied";
+
+/// How an array comes back.
+const WAYS: [(&str, Way); 4] = [
+    ("in place, answer reused", Way { in_place: true, reused: true }),
+    ("in place, fresh answer", Way { in_place: true, reused: false }),
+    ("copied, answer reused", Way { in_place: false, reused: true }),
+    ("copied, fresh answer", Way { in_place: false, reused: false }),
+];
+
+/// Where bytes are copied to.
+const MEMORIES: [&str; 2] = ["warm memory", "fresh memory"];
+
+pub(super) fn plan(quick: bool) -> Vec<Group> {
+    let rounds = if quick { 10 } else { 30 };
+    vec![first(rounds), sum(2 * rounds), scaled(rounds)]
+}
+
+fn row(system: &str, workload: Option<&str>, bytes: usize, variant: Option<&str>) -> Row {
+    let ours = system == "nearcall" || system == "overhead";
+    Row {
+        case: CASE.to_owned(),
+        system: system.to_owned(),
+        workload: workload.map(str::to_owned),
+        policy: ours.then(|| "adaptive".to_owned()),
+        submitters: ours.then_some(1),
+        workers: ours.then_some(1),
+        slots: ours.then_some(64),
+        payload_bytes: Some(bytes),
+        variant: variant.map(str::to_owned),
+        ..Row::default()
+    }
+}
+
+fn many(count: usize) -> anyhow::Result<Vec<Latencies>> {
+    (0..count).map(|_| Latencies::new()).collect()
+}
+
+/// Calls in turns have no rate.
+fn taken(latencies: Latencies) -> Taken {
+    Taken::of(Turn { latencies, seconds: 0.0, cpu_seconds: None })
+}
+
+/// As [`taken`], where all of a large array is read or copied.
+fn speed(latencies: Latencies) -> Taken {
+    let mut taken = taken(latencies);
+    let speed = |p50_ns| LARGE as f64 / (p50_ns * 1e-9);
+    taken.figures.bytes_per_second = taken.figures.p50_ns.map(speed).filter(|s| s.is_finite());
+    taken
+}
+
+fn first(rounds: usize) -> Group {
+    /// In a row, so that most find the caches as a call like them has left them.
+    const CALLS: usize = 20;
+    let of = |variant| SIZES.map(|bytes| row("nearcall", Some("first"), bytes, Some(variant)));
+    let rows = [of(IN_PLACE), of(COPIED)].concat();
+    Group::new(rows, REPEATS, None, move |ground, _| {
+        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 2 * SIZES.len()]) };
+        let mut model = First::start(&home)?;
+        let (mut in_place, mut copied) = (many(SIZES.len())?, many(SIZES.len())?);
+        // Two of each size in turns, so that an answer is never that of the call before.
+        let numbers = [1.0, 2.0];
+        let pair = |bytes| Ok([array(bytes, numbers[0])?, array(bytes, numbers[1])?]);
+        let arrays: Vec<[Value; 2]> = SIZES.into_iter().map(pair).collect::<anyhow::Result<_>>()?;
+        // The first of a size finds fresh pages.
+        for bytes in SIZES {
+            model.in_place(bytes)?;
+        }
+        for _ in 0..rounds {
+            for (bytes, latencies) in SIZES.into_iter().zip(&mut in_place) {
+                for _ in 0..CALLS {
+                    latencies.record(model.in_place(bytes)?);
+                }
+            }
+            for (arrays, latencies) in arrays.iter().zip(&mut copied) {
+                for (array, number) in arrays.iter().zip(numbers) {
+                    latencies.record(model.copied(array, number)?);
+                }
+            }
+        }
+        model.end()?;
+        Ok(in_place.into_iter().chain(copied).map(|latencies| Some(taken(latencies))).collect())
+    })
+}
+
+fn sum(rounds: usize) -> Group {
+    let rows = vec![
+        row("nearcall", Some("sum"), LARGE, Some(IN_PLACE)),
+        row("in-process", Some("sum"), LARGE, None),
+    ];
+    Group::new(rows, REPEATS, None, move |ground, _| {
+        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 2]) };
+        let mut model = Sum::start(&home, LARGE)?;
+        let (mut ours, mut alone) = (Latencies::new()?, Latencies::new()?);
+        for _ in 0..rounds {
+            ours.record(model.in_place()?);
+            alone.record(model.in_process()?);
+        }
+        model.end()?;
+        Ok(vec![Some(speed(ours)), Some(speed(alone))])
+    })
+}
+
+fn scaled(rounds: usize) -> Group {
+    let of = |system| WAYS.map(|(variant, _)| row(system, Some("scaled"), LARGE, Some(variant)));
+    let mut rows = [of("nearcall"), of("overhead")].concat();
+    rows.extend(MEMORIES.map(|variant| row("memcpy", None, LARGE, Some(variant))));
+    let count = rows.len();
+    Group::new(rows, REPEATS, None, move |ground, _| {
+        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; count]) };
+        let mut model = Scaled::start(&home)?;
+        let mut memcpy = Memcpy::new(LARGE);
+        let (mut all, mut less) = (many(WAYS.len())?, many(WAYS.len())?);
+        let (mut warm, mut fresh) = (Latencies::new()?, Latencies::new()?);
+        for (_, way) in WAYS {
+            model.call(way, true)?;
+        }
+        for _ in 0..rounds {
+            for ((_, way), (all, less)) in WAYS.into_iter().zip(all.iter_mut().zip(&mut less)) {
+                let took = model.call(way, false)?;
+                all.record(took.all);
+                less.record(took.all.saturating_sub(took.model));
+            }
+            warm.record(memcpy.warm()?);
+            fresh.record(memcpy.fresh()?);
+        }
+        model.end()?;
+        let all = all.into_iter().map(taken);
+        let copies = less.into_iter().chain([warm, fresh]).map(speed);
+        Ok(all.chain(copies).map(Some).collect())
+    })
+}
