@@ -384,10 +384,11 @@ mod tests {
         all.in_place().unwrap();
         all.in_place().unwrap();
         assert_eq!(all.in_process().unwrap(), Duration::from_millis(250));
-        for part in [
-            |args: &[Value]| float(elements(&args[0])[..99].iter().sum()),
+        let parts: [fn(&[Value]) -> Value; 2] = [
+            |args| float(elements(&args[0])[..99].iter().sum()),
             |args| float(elements(&args[0])[1..].iter().sum()),
-        ] {
+        ];
+        for part in parts {
             assert!(start(part).in_place().unwrap_err().to_string().contains("2 instead of 3"));
         }
     }
