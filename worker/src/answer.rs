@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::exception;
-use crate::tensor::{self, Unfit};
+use crate::tensor::{self, Arrays, Unfit};
 
 /// Writes `object` as the whole answer.
 ///
@@ -16,9 +16,13 @@ use crate::tensor::{self, Unfit};
 /// `tuple`), and are read without running any method of theirs. (A class that has a `__buffer__`,
 /// from Python 3.12 on, is asked for its memory.)
 #[inline]
-pub(crate) fn write(object: &Bound<'_, PyAny>, answer: &mut AnswerBuf) {
+pub(crate) fn write(
+    object: &Bound<'_, PyAny>,
+    arrays: &mut Arrays<'_, '_>,
+    answer: &mut AnswerBuf,
+) {
     answer.start_value();
-    if let Err(unanswerable) = value(object, 0, answer) {
+    if let Err(unanswerable) = value(object, 0, arrays, answer) {
         unanswerable.refuse(answer);
     }
 }
@@ -26,7 +30,12 @@ pub(crate) fn write(object: &Bound<'_, PyAny>, answer: &mut AnswerBuf) {
 /// Boxed, so that the result of the fast path is one word.
 type Written<'py> = Result<(), Box<Unanswerable<'py>>>;
 
-fn value<'py>(object: &Bound<'py, PyAny>, depth: usize, answer: &mut AnswerBuf) -> Written<'py> {
+fn value<'py>(
+    object: &Bound<'py, PyAny>,
+    depth: usize,
+    arrays: &mut Arrays<'_, '_>,
+    answer: &mut AnswerBuf,
+) -> Written<'py> {
     if object.is_none() {
         answer.none();
     } else if let Ok(value) = object.cast::<PyBool>() {
@@ -45,18 +54,18 @@ fn value<'py>(object: &Bound<'py, PyAny>, depth: usize, answer: &mut AnswerBuf) 
             Err(error) => return fail(object, Problem::Text(error)),
         }
     } else if let Ok(items) = object.cast::<PyTuple>() {
-        tuple(items, enter(object, depth)?, answer)?;
+        tuple(items, enter(object, depth)?, arrays, answer)?;
     } else if let Ok(items) = object.cast::<PyList>() {
-        list(items, enter(object, depth)?, answer)?;
+        list(items, enter(object, depth)?, arrays, answer)?;
     } else if let Ok(items) = object.cast::<PyDict>() {
-        dict(items, enter(object, depth)?, answer)?;
+        dict(items, enter(object, depth)?, arrays, answer)?;
     } else if let Ok(value) = object.cast::<PyBytes>() {
         answer.bytes(value.as_bytes());
     } else if let Ok(value) = object.cast::<PyFloat>() {
         // Late, because types have no flag for it as for the others: its subclasses are searched.
         answer.float(value.value());
     } else {
-        return array(object, answer);
+        return array(object, arrays, answer);
     }
     Ok(())
 }
@@ -65,8 +74,12 @@ fn value<'py>(object: &Bound<'py, PyAny>, depth: usize, answer: &mut AnswerBuf) 
 /// path stays as it is without arrays.
 #[cold]
 #[inline(never)]
-fn array<'py>(object: &Bound<'py, PyAny>, answer: &mut AnswerBuf) -> Written<'py> {
-    tensor::write(object, answer).or_else(|unfit| fail(object, Problem::Unfit(unfit)))
+fn array<'py>(
+    object: &Bound<'py, PyAny>,
+    arrays: &mut Arrays<'_, '_>,
+    answer: &mut AnswerBuf,
+) -> Written<'py> {
+    tensor::write(object, arrays, answer).or_else(|unfit| fail(object, Problem::Unfit(unfit)))
 }
 
 /// The depth of a container's items, if it may have any.
@@ -78,10 +91,15 @@ fn enter<'py>(
     if depth < MAX_DEPTH { Ok(depth + 1) } else { fail(container, Problem::Deep) }
 }
 
-fn tuple<'py>(items: &Bound<'py, PyTuple>, depth: usize, answer: &mut AnswerBuf) -> Written<'py> {
+fn tuple<'py>(
+    items: &Bound<'py, PyTuple>,
+    depth: usize,
+    arrays: &mut Arrays<'_, '_>,
+    answer: &mut AnswerBuf,
+) -> Written<'py> {
     answer.tuple(items.len());
     for (index, item) in items.iter_borrowed().enumerate() {
-        value(&item, depth, answer).map_err(|inner| inner.within(items, Step::Index(index)))?;
+        value(&item, depth, arrays, answer).map_err(|inner| inner.within(items, Step::Index(index)))?;
     }
     Ok(())
 }
@@ -91,17 +109,27 @@ fn tuple<'py>(items: &Bound<'py, PyTuple>, depth: usize, answer: &mut AnswerBuf)
 // access is checked, and an answer with another number of items than it announced is refused.
 
 #[inline(always)] // left to itself the compiler calls it: some nanoseconds for each list
-fn list<'py>(items: &Bound<'py, PyList>, depth: usize, answer: &mut AnswerBuf) -> Written<'py> {
+fn list<'py>(
+    items: &Bound<'py, PyList>,
+    depth: usize,
+    arrays: &mut Arrays<'_, '_>,
+    answer: &mut AnswerBuf,
+) -> Written<'py> {
     let len = items.len();
     answer.list(len);
     for index in 0..len {
         let Ok(item) = items.get_item(index) else { return fail(items, Problem::Changed) };
-        value(&item, depth, answer).map_err(|inner| inner.within(items, Step::Index(index)))?;
+        value(&item, depth, arrays, answer).map_err(|inner| inner.within(items, Step::Index(index)))?;
     }
     if items.len() == len { Ok(()) } else { fail(items, Problem::Changed) }
 }
 
-fn dict<'py>(items: &Bound<'py, PyDict>, depth: usize, answer: &mut AnswerBuf) -> Written<'py> {
+fn dict<'py>(
+    items: &Bound<'py, PyDict>,
+    depth: usize,
+    arrays: &mut Arrays<'_, '_>,
+    answer: &mut AnswerBuf,
+) -> Written<'py> {
     let len = items.len();
     answer.dict(len);
     let mut position = 0;
@@ -120,7 +148,7 @@ fn dict<'py>(items: &Bound<'py, PyDict>, depth: usize, answer: &mut AnswerBuf) -
             Err(error) => return fail(items, Problem::KeyText(error)),
         };
         answer.key(key);
-        value(&item, depth, answer).map_err(|inner| inner.within(items, Step::key(key)))?;
+        value(&item, depth, arrays, answer).map_err(|inner| inner.within(items, Step::key(key)))?;
     }
     if read == len && items.len() == len { Ok(()) } else { fail(items, Problem::Changed) }
 }

@@ -1,12 +1,16 @@
 //! A task's bytes as Python objects, placed as a vectorcall wants them.
 
-use nearcall::peer::{Kind, MalformedTask, Scalar, Signature, TaskReader};
+use std::io;
+
+use nearcall::peer::{Argument, InPlace, Kind, MalformedTask, Scalar, Signature, TaskReader};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use crate::callee::{Callee, IN_FRONT};
-use crate::value;
+use crate::in_place::Tensors;
+use crate::value::Made;
+use crate::{exception, tensor, value};
 
 /// Why a task could not be read.
 pub(crate) enum Unreadable {
@@ -14,6 +18,8 @@ pub(crate) enum Unreadable {
     Malformed,
     /// Python could not make an object (there is no memory left); its exception is set.
     Raised,
+    /// A tensor in place could not be mapped.
+    Unmapped(io::Error),
 }
 
 impl From<MalformedTask> for Unreadable {
@@ -48,17 +54,23 @@ impl Arguments {
     }
 
     /// Makes the arguments of one call. They are new objects: whatever the callee keeps of them or
-    /// changes in them is its own. Ours live until [`release`](Self::release), also after an
-    /// error.
+    /// changes in them is its own; but for tensors in place, which are added to `tensors`. Ours live
+    /// until [`release`](Self::release), also after an error.
     #[inline]
-    pub(crate) fn place(&mut self, py: Python<'_>, task: &[u8]) -> Result<(), Unreadable> {
+    pub(crate) fn place(
+        &mut self,
+        py: Python<'_>,
+        task: &[u8],
+        in_place: &mut InPlace<'_>,
+        tensors: &mut Tensors,
+    ) -> Result<(), Unreadable> {
         self.release(py);
         let mut reader = TaskReader::new(task);
         for kind in &self.kinds {
             let argument = match *kind {
                 Kind::One(scalar) => one(py, &mut reader, scalar)?,
                 Kind::List(scalar, _) => list(py, &mut reader, scalar)?,
-                Kind::Any => value::object(py, &reader.value()?)?,
+                Kind::Any => any(py, &mut reader, in_place, tensors, self.placed)?,
             };
             self.slots[IN_FRONT + self.placed] = argument.into_ptr();
             self.placed += 1;
@@ -78,6 +90,16 @@ impl Arguments {
         // SAFETY: `names` has a name for each of the kinds, and `place` has put an object there for
         // each; they live until `release`.
         unsafe { callee.call(py, &mut self.slots, &self.names) }
+    }
+
+    /// The keywords of some arguments, as an error names them.
+    pub(crate) fn quoted(&self, py: Python<'_>, arguments: &[usize]) -> String {
+        let names = self.names.bind(py);
+        let quoted = |index: &usize| {
+            let name = names.get_item(*index).ok()?;
+            Some(format!("{:?}", exception::text(name.cast::<PyString>().ok()?)))
+        };
+        arguments.iter().filter_map(quoted).collect::<Vec<_>>().join(", ")
     }
 
     /// Gives the arguments up. May run whatever Python code their deaths set off.
@@ -105,6 +127,28 @@ fn one<'py>(
         Scalar::Int => value::int(py, reader.int()?),
         Scalar::Float => value::float(py, reader.float()?),
         Scalar::Str => value::text(py, reader.str_bytes()?),
+    }
+}
+
+/// Any value, or a tensor in place. Apart, so that the others' path stays short.
+#[inline(never)]
+fn any<'py>(
+    py: Python<'py>,
+    reader: &mut TaskReader<'_>,
+    in_place: &mut InPlace<'_>,
+    tensors: &mut Tensors,
+    index: usize,
+) -> Made<'py> {
+    match reader.argument()? {
+        Argument::Value(value) => value::object(py, &value),
+        Argument::Placed(placed) => {
+            let memory = in_place.memory(&placed).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidInput => Unreadable::Malformed,
+                _ => Unreadable::Unmapped(error),
+            })?;
+            let exporter = tensors.show(py, index, memory).map_err(|error| error.restore(py));
+            tensor::in_place(&placed, exporter.map_err(|()| Unreadable::Raised)?)
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The memory of an array, whoever made it, by the buffer protocol.
 
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
 use std::slice;
 
 use nearcall::peer::DType;
@@ -23,6 +25,21 @@ impl Drop for Buffer<'_> {
     fn drop(&mut self) {
         // SAFETY: filled, and released here alone; the thread is attached.
         unsafe { ffi::PyBuffer_Release(&raw mut *self.raw) };
+    }
+}
+
+/// As [`Buffer`], for longer than an attachment.
+///
+/// # Invariants
+/// As of [`Buffer`].
+pub(crate) struct Held(Box<ffi::Py_buffer>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        Python::attach(|_| {
+            // SAFETY: filled, and released here alone; the thread is attached.
+            unsafe { ffi::PyBuffer_Release(&raw mut *self.0) };
+        });
     }
 }
 
@@ -98,13 +115,10 @@ impl<'py> Buffer<'py> {
         bytes_of(size, self.shape())
     }
 
-    /// Hands the elements out in C order, in as few pieces as their places in memory allow.
-    pub(crate) fn elements(&self, mut take: impl FnMut(&[u8])) {
+    /// How many dimensions there are in front of those that stand together, which are the last; and
+    /// how many bytes these take.
+    fn pieces(&self) -> (usize, usize) {
         let (shape, strides) = (self.shape(), self.strides());
-        if shape.contains(&0) {
-            return;
-        }
-        // The last dimensions, as far as they stand together: one piece.
         let mut piece = self.raw.itemsize.max(0).cast_unsigned();
         let mut outer = self.rank();
         while let Some(last) = outer.checked_sub(1)
@@ -113,6 +127,32 @@ impl<'py> Buffer<'py> {
             piece *= shape[last];
             outer = last;
         }
+        (outer, piece)
+    }
+
+    /// All elements where they are, if there are any and they stand together in C order.
+    pub(crate) fn whole(&self) -> Option<NonNull<[u8]>> {
+        if self.shape().contains(&0) {
+            return None;
+        }
+        let (0, bytes) = self.pieces() else { return None };
+        Some(NonNull::slice_from_raw_parts(NonNull::new(self.start().cast_mut())?, bytes))
+    }
+
+    /// Keeps the memory where it is for longer.
+    pub(crate) fn hold(self) -> Held {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: read once, and never dropped there.
+        Held(unsafe { ptr::read(&raw const this.raw) })
+    }
+
+    /// Hands the elements out in C order, in as few pieces as their places in memory allow.
+    pub(crate) fn elements(&self, mut take: impl FnMut(&[u8])) {
+        let (shape, strides) = (self.shape(), self.strides());
+        if shape.contains(&0) {
+            return;
+        }
+        let (outer, piece) = self.pieces();
         let (shape, strides) = (&shape[..outer], strides.map_or(&[][..], |all| &all[..outer]));
         match (outer, piece) {
             // Elements alone: a call for each would take longer than its copy.
@@ -120,12 +160,24 @@ impl<'py> Buffer<'py> {
             (1.., 2) => self.gather::<2>(shape, strides, take),
             (1.., 4) => self.gather::<4>(shape, strides, take),
             (1.., 8) => self.gather::<8>(shape, strides, take),
-            _ => walk(self.start(), shape, strides, &mut |at| {
-                // SAFETY: the buffer's own shape and strides have led to `at`, where an element
-                // stands, and those that were found to follow it. Python runs no code meanwhile; a
-                // model that has another thread write to it without the GIL gets what that leaves.
-                take(unsafe { slice::from_raw_parts(at, piece) });
-            }),
+            _ => walk(self.start(), shape, strides, &mut |at| self.copy(at, piece, &mut take)),
+        }
+    }
+
+    /// Hands a piece out, a part at a time, as copies: another thread of the model's may write to it
+    /// without the GIL, and another process to a tensor in place, so no reference to it may exist.
+    fn copy(&self, start: *const u8, bytes: usize, take: &mut impl FnMut(&[u8])) {
+        let mut part = [0; 4096];
+        let mut done = 0;
+        while done < bytes {
+            let len = part.len().min(bytes - done);
+            // SAFETY: inside the piece.
+            let from = unsafe { start.add(done) };
+            // SAFETY: the buffer's own shape and strides have led to the piece: elements stand there.
+            // `len` bytes are left of it, and fit.
+            unsafe { from.copy_to_nonoverlapping(part.as_mut_ptr(), len) };
+            take(&part[..len]);
+            done += len;
         }
     }
 

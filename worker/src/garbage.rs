@@ -15,6 +15,14 @@ const PATIENCE: i32 = 20;
 /// comes again after 100 at the earliest.
 const FULL_COLLECTION_SHARE: u32 = 100;
 
+/// Collects all garbage, also if the model has switched the collector off: somebody has to know what is
+/// none.
+pub(crate) fn collect_all(py: Python<'_>) {
+    if let Err(error) = py.import("gc").and_then(|gc| gc.call_method0("collect")) {
+        exception::print(py, "gc", &error);
+    }
+}
+
 /// The collector of a worker whose garbage is collected between calls.
 pub(crate) struct Collector {
     is_enabled: Py<PyAny>,

@@ -11,6 +11,7 @@
 //! - `callee`: the call itself
 //! - `answer`: Python objects to answer bytes
 //! - `tensor`: arrays of numbers, both ways
+//! - `in_place`: arrays over memory that is a task's alone, and what the model keeps of it
 //! - `buffer`: an array's memory, whoever made it
 //! - `numpy`: numpy, if it is there
 //! - `garbage`: the collector, in the pauses between calls
@@ -73,6 +74,7 @@ mod callee;
 mod exception;
 mod garbage;
 mod handler;
+mod in_place;
 mod interpreter;
 mod model;
 mod numpy;

@@ -72,7 +72,7 @@ impl Numpy {
         })
     }
 
-    /// The read-only array of this shape over the elements in `bytes`, a `bytes`.
+    /// The array of this shape over the elements that `memory` shows: read-only if that is.
     ///
     /// # Errors
     /// What numpy raises when there is no memory left.
@@ -80,13 +80,13 @@ impl Numpy {
         &self,
         dtype: DType,
         shape: Bound<'py, PyAny>,
-        bytes: Bound<'py, PyAny>,
+        memory: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = bytes.py();
+        let py = memory.py();
         let Some((_, dtype)) = self.dtypes.iter().find(|(kind, _)| *kind == dtype) else {
             return Err(PyTypeError::new_err(format!("no numpy dtype is known for {dtype}")));
         };
-        self.ndarray.bind(py).call1((shape, dtype, bytes))
+        self.ndarray.bind(py).call1((shape, dtype, memory))
     }
 
     /// Whether an object is one of numpy's scalars, `numpy.float32(1)` for instance.

@@ -1,13 +1,14 @@
 //! Arrays of numbers: a task's as the model's own, and the model's into its answer.
 
-use nearcall::peer::{AnswerBuf, DType, MAX_RANK, TensorRef};
+use nearcall::peer::{AnswerBuf, DType, InPlace, MAX_RANK, Placed, TensorRef};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyMemoryView};
 
 use crate::arguments::Unreadable;
-use crate::buffer::{self, Buffer};
+use crate::buffer::{self, Buffer, Held};
 use crate::exception;
+use crate::in_place::{Exporter, Tensors};
 use crate::numpy::Numpy;
 use crate::value::{self, Made};
 
@@ -15,16 +16,31 @@ use crate::value::{self, Made};
 pub(crate) fn object<'py>(py: Python<'py>, tensor: &TensorRef<'_>) -> Made<'py> {
     // A `bytes` has its characters at a multiple of 16, which aligns any element.
     let bytes = value::bytes(py, tensor.bytes())?;
-    let shape = tensor.shape();
-    let mut extents = shape.iter();
-    let extents = value::tuple(py, shape.len(), || {
-        let extent = extents.next().ok_or(Unreadable::Malformed)?;
+    array(tensor.dtype(), tensor.shape().into_iter().map(|extent| extent as u64), bytes)
+}
+
+/// A tensor in place: as [`object`], over its memory itself, which `exporter` shows. An output is
+/// writable.
+#[cold]
+pub(crate) fn in_place<'py>(tensor: &Placed<'_>, exporter: Bound<'py, Exporter>) -> Made<'py> {
+    array(tensor.dtype(), tensor.shape(), exporter.into_any())
+}
+
+/// The array of this type and shape over the bytes that `memory` shows.
+fn array<'py>(
+    dtype: DType,
+    mut shape: impl ExactSizeIterator<Item = u64>,
+    memory: Bound<'py, PyAny>,
+) -> Made<'py> {
+    let py = memory.py();
+    let shape = value::tuple(py, shape.len(), || {
+        let extent = shape.next().ok_or(Unreadable::Malformed)?;
         // No extent is beyond `i64::MAX`; the reader has checked it.
-        value::int(py, extent.cast_signed() as i64)
+        value::int(py, extent.cast_signed())
     })?;
     let array = Numpy::import(py).and_then(|numpy| match numpy {
-        Some(numpy) => numpy.array(tensor.dtype(), extents, bytes),
-        None => view(tensor.dtype(), extents, bytes),
+        Some(numpy) => numpy.array(dtype, shape, memory),
+        None => view(dtype, shape, memory),
     });
     array.map_err(|error| {
         error.restore(py);
@@ -32,15 +48,15 @@ pub(crate) fn object<'py>(py: Python<'py>, tensor: &TensorRef<'_>) -> Made<'py> 
     })
 }
 
-/// The `memoryview` of this shape over the elements in `bytes`; flat if there are none, and of the
+/// The `memoryview` of this shape over the elements in `memory`; flat if there are none, and of the
 /// bytes if this Python's views have no such elements.
 fn view<'py>(
     dtype: DType,
     shape: Bound<'py, PyAny>,
-    bytes: Bound<'py, PyAny>,
+    memory: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let py = bytes.py();
-    let view = PyMemoryView::from(&bytes)?.into_any();
+    let py = memory.py();
+    let view = PyMemoryView::from(&memory)?.into_any();
     let Some(format) = format_of(dtype) else { return Ok(view) };
     let cast = match view.len()? {
         0 => view.call_method1("cast", (format,)),
@@ -90,8 +106,21 @@ pub(crate) enum Unfit {
     Huge,
 }
 
+/// What the arrays of an answer may be spared copies by.
+pub(crate) struct Arrays<'a, 'p> {
+    pub(crate) in_place: &'a mut InPlace<'p>,
+    /// The task's.
+    pub(crate) tensors: &'a Tensors,
+    /// What was lent to the answer, which stays until that is with the host.
+    pub(crate) lent: &'a mut Vec<Held>,
+}
+
 /// Writes an object that shows its memory; see the crate's documentation for which.
-pub(crate) fn write(object: &Bound<'_, PyAny>, answer: &mut AnswerBuf) -> Result<(), Unfit> {
+pub(crate) fn write(
+    object: &Bound<'_, PyAny>,
+    arrays: &mut Arrays<'_, '_>,
+    answer: &mut AnswerBuf,
+) -> Result<(), Unfit> {
     if !buffer::has_memory(object) {
         return Err(Unfit::Type);
     }
@@ -113,6 +142,20 @@ pub(crate) fn write(object: &Bound<'_, PyAny>, answer: &mut AnswerBuf) -> Result
     let len = buffer.len().ok_or(Unfit::Huge)?;
     let format = || Unfit::Elements(buffer.format().to_string_lossy().into_owned());
     let dtype = buffer.dtype().ok_or_else(format)?;
+    if let Some(whole) = buffer.whole() {
+        if let Some(offset) = arrays.in_place.output_at(whole.cast().as_ptr(), len) {
+            answer.placed(dtype, buffer.shape(), offset);
+            return Ok(());
+        }
+        // One that is the task's own goes with the task, before the answer is handed over.
+        if answer.lends(len) && !arrays.tensors.contain(whole.cast()) {
+            answer.tensor(dtype, buffer.shape());
+            // SAFETY: the buffer's memory, which is held until the handler tidies up.
+            unsafe { answer.lend(whole) };
+            arrays.lent.push(buffer.hold());
+            return Ok(());
+        }
+    }
     answer.tensor(dtype, buffer.shape());
     if answer.reserve(len) {
         buffer.elements(|bytes| answer.elements(bytes));
