@@ -28,7 +28,7 @@ use crate::wire::{
 
 /// What a worker makes of a task's bytes.
 pub fn decode_task(signature: &Signature, bytes: &[u8]) -> Option<Vec<Value>> {
-    Args::decode(signature, bytes).ok().map(|args| args.values().to_vec())
+    Args::decode(signature, bytes, |_| None).ok().map(|args| args.values().to_vec())
 }
 
 /// The bytes of a task, as `submit` writes them into a slot; `None` if it does not fit the signature.

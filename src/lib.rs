@@ -79,6 +79,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Arrays can be written where the model reads them, without a copy: [`Engine::reserve`].
+//!
 //! A parameter that [`Signature::value`] declares takes anything that a [`Value`] can be: `None`, dicts,
 //! lists, bytes, tensors. [`to_value`] makes one of a Rust type, [`from_value`] and [`Answer::to`] make
 //! a Rust type of one and say which place does not fit (`answer['scores'][2]: expected f64, found
@@ -148,6 +150,11 @@ pub use wire::{
 #[cfg(doctest)]
 #[doc = include_str!("../docs/reliability.md")]
 struct ReliabilityPage;
+
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/memory.md")]
+struct MemoryPage;
 
 /// CPUs that this process may use: its affinity and its cgroup's quota, not the machine's.
 pub fn available_cpus() -> usize {

@@ -6,7 +6,9 @@
 use std::fs;
 use std::path::Path;
 
-use nearcall::error::{RetrieveError, SubmitError, TaskError, TaskMismatch, WaitError};
+use nearcall::error::{
+    RetrieveError, SubmitError, TaskError, TaskMismatch, TensorError, WaitError,
+};
 use nearcall::{Exit, Key, PythonError, Refusal};
 
 const README: &str = include_str!("../README.md");
@@ -32,6 +34,7 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
     for (error, variant) in [
         (SubmitError::Full { slots: 1 }, "SubmitError::Full"),
         (SubmitError::Mismatch(mismatch), "SubmitError::Mismatch"),
+        (SubmitError::Tensor(TensorError::Rank { found: 33, limit: 32 }), "SubmitError::Tensor"),
         (SubmitError::TooLarge { needed: 2, room: 1 }, "SubmitError::TooLarge"),
         (
             SubmitError::NoSharedMemory { needed: 2, available: 1, total: 1 },

@@ -10,8 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Bench, PATIENCE, leak_free, signal, wait_until};
-use nearcall::error::{ReloadError, RetrieveError, SubmitError, TaskError, WaitError};
-use nearcall::{Deadline, Engine, Exit, Signature, Task, WorkerState};
+use nearcall::error::{
+    ReloadError, ReservedError, RetrieveError, SubmitError, TaskError, WaitError,
+};
+use nearcall::{DType, Deadline, Engine, Exit, Signature, Task, TensorSpec, WorkerState};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
@@ -32,6 +34,9 @@ fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed
     leak_free(|bench| {
         let engine = echo(bench);
         let ticket = engine.submit(&Task::new().int(7)).unwrap();
+        let tensor = [TensorSpec::input(DType::U8, &[2])];
+        let mut place = engine.reserve(&tensor).unwrap();
+        place.write(0, 0, &[1_u8, 2]).unwrap();
         // SAFETY: the child calls the engine, whose calls must end before they touch anything
         // that another thread may have held, and leaves by `_exit`.
         match unsafe { fork() }.unwrap() {
@@ -49,6 +54,9 @@ fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed
                         && engine.submit_by(&task, Deadline::NEVER).is_err()
                         && !engine.cancel(&ticket)
                         && engine.health().is_none()
+                        && matches!(engine.reserve(&tensor), Err(SubmitError::ForkedChild))
+                        && place.write(0, 0, &[3_u8]) == Err(ReservedError::ForkedChild)
+                        && matches!(place.submit(&task), Err(SubmitError::ForkedChild))
                         && matches!(engine.reload(PATIENCE), Err(ReloadError::ForkedChild));
                     engine.shutdown(PATIENCE);
                     drop(ticket);
@@ -63,6 +71,9 @@ fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed
             }
         }
         assert_eq!(engine.wait(ticket, PATIENCE).unwrap().int(0), Ok(7));
+        // SAFETY: the workers are this test's own, and map nothing else.
+        assert_eq!(unsafe { place.bytes_mut(0) }, Ok(&mut [1, 2][..]));
+        drop(place);
         works(&engine);
     });
 }

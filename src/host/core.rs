@@ -225,7 +225,7 @@ impl Core {
     /// Takes a slot, and room for a task's tensors. Gives their places, and the address of the inputs'.
     pub(crate) fn reserve(
         &self,
-        tensors: &[TensorSpec<'_>],
+        tensors: &[TensorSpec],
     ) -> Result<(Key, Placements, Option<NonNull<u8>>), SubmitError> {
         if self.in_forked_child() {
             return Err(SubmitError::ForkedChild);
@@ -247,6 +247,10 @@ impl Core {
         match begun {
             Ok(inputs) => {
                 self.large.begin(key.index(), Large::Tensors);
+                // SeqCst: pairs with the fence that the supervisor has between setting `asleep` and
+                // counting the slots in use. Who keeps pages must be awake to give them back.
+                fence(Ordering::SeqCst);
+                self.rouse_supervisor();
                 Ok((key, placements, inputs))
             }
             Err(error) => {
@@ -344,12 +348,20 @@ impl Core {
         self.push(key)?;
         let region = self.segment.region();
         let all_slept = ring::wake_one(region.workers(), futex::wake_one);
-        // Relaxed: ordered by the fence in `wake_one`, which pairs with the one the supervisor
-        // has between setting the word and counting the slots in use.
+        // Behind the fence in `wake_one`, which pairs with the one the supervisor has between setting
+        // `asleep` and counting the slots in use.
+        self.rouse_supervisor();
+        Ok(all_slept)
+    }
+
+    /// Wakes the supervisor if it sleeps because no slot was in use. For a thread that has taken one, and
+    /// passed a SeqCst fence since.
+    #[inline]
+    fn rouse_supervisor(&self) {
+        // Relaxed: ordered by the caller's fence.
         if self.mailbox.asleep.load(Ordering::Relaxed) == 1 {
             self.mailbox.bell.ring();
         }
-        Ok(all_slept)
     }
 
     /// Gives a task that was accepted a deadline of its own.

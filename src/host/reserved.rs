@@ -204,9 +204,9 @@ impl Engine {
     ///
     /// All inputs together, and all outputs together, take at most
     /// [`payload_bytes`](Engine::payload_bytes). The room is reserved, so that nobody runs out of memory
-    /// while it is written. It stays reserved for the next such task for some seconds, up to a
-    /// quarter of /dev/shm in all: only the first finds fresh pages, which cost 0.3 ms or so for each
-    /// megabyte.
+    /// while it is written. Up to a quarter of /dev/shm stays reserved for the next such tasks, until
+    /// the engine has had none of any kind for two seconds, or a task finds no room: so only the first
+    /// pays for fresh pages.
     ///
     /// The slot is taken for as long as the guard lives.
     ///
@@ -214,7 +214,7 @@ impl Engine {
     /// [`SubmitError::Tensor`] for a shape that no tensor has, [`SubmitError::TooLarge`] beyond the room
     /// there ever is, [`SubmitError::NoSharedMemory`] beyond what there is now; otherwise as for
     /// [`submit`](Engine::submit).
-    pub fn reserve(&self, tensors: &[TensorSpec<'_>]) -> Result<Reserved<'_>, SubmitError> {
+    pub fn reserve(&self, tensors: &[TensorSpec]) -> Result<Reserved<'_>, SubmitError> {
         let (key, placements, inputs) = self.core().reserve(tensors)?;
         Ok(Reserved::new(self, key, placements, inputs))
     }

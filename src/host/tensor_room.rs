@@ -1,8 +1,8 @@
 //! The pages behind reserved tensors: whose they are, and how long they stay.
 //!
 //! They stay when a task is over, so that the next one finds them warm: fresh pages cost more than
-//! everything else of a call. They go back when no task has come for a while, when there is no room for
-//! others, and beyond a limit at once.
+//! everything else of a call. They go back when the engine has had no task for two seconds, when
+//! another task finds no room, and beyond a limit at once.
 
 use core::ptr::NonNull;
 use std::io;
@@ -85,7 +85,8 @@ impl TensorRoom {
         room.outputs = Some(outputs);
         let began = Self::provide(&mut room, large, index, needed);
         if began.is_err() {
-            self.leave(&mut room, large, index);
+            room.outputs = None;
+            room.give_back(large, index);
         }
         Ok(began?.filter(|_| inputs > 0))
     }

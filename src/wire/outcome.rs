@@ -330,7 +330,6 @@ impl AnswerBuf {
     /// Names a tensor of this shape that the handler has written where the task has room for it
     /// ([`InPlace::output_at`](crate::peer::InPlace::output_at) says where that is), as a value.
     pub fn placed(&mut self, dtype: DType, shape: &[usize], offset: u64) {
-        let shape = shape.iter().map(|extent| *extent as u64);
         let _ = value::write_placed_tag(self)
             .and_then(|()| placed::write(self, dtype, shape, true, offset));
     }

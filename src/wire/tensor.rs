@@ -366,9 +366,12 @@ mod tests {
         crate::wire::EncodeTo::encode_to(&task, &mut crate::wire::IntoVec(&mut encoded)).unwrap();
         assert_eq!(encoded.len(), bytes, "{value:?}");
         for cut in 0..encoded.len().min(50) {
-            assert!(Args::decode(&signature, &encoded[..cut]).is_err(), "{cut} of {value:?}");
+            assert!(
+                Args::decode(&signature, &encoded[..cut], |_| None).is_err(),
+                "{cut} of {value:?}"
+            );
         }
-        let args = Args::decode(&signature, &encoded).unwrap();
+        let args = Args::decode(&signature, &encoded, |_| None).unwrap();
         assert_eq!(args.get("i"), Some(&Value::Int(7)));
         args.get("v").unwrap().clone()
     }

@@ -33,6 +33,8 @@ pub(crate) struct Worker {
     /// When it is replaced although nothing is wrong with it.
     pub(super) retirement: Retirement,
     pub(super) retires: bool,
+    /// Audits, without a gap, that have found its model keeping tensors of tasks that are over.
+    pub(super) keeps_for: u32,
     /// Audits in a row that found it idle and stopped.
     pub(super) stopped_ticks: u32,
     /// The task that it runs, and how many audits in a row have seen it run.
@@ -70,6 +72,7 @@ impl Worker {
             version,
             retirement,
             retires: false,
+            keeps_for: 0,
             stopped_ticks: 0,
             busy: None,
             killed_for: None,

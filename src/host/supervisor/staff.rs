@@ -10,6 +10,10 @@ use crate::shm::Order;
 use crate::sync::Ordering;
 use crate::wire::ToServer;
 
+/// Audits, without a gap, that find a model keeping tensors of tasks that are over, before its worker
+/// is replaced. (Two seconds; audits come while there are tasks.)
+const KEEPING_TICKS: u32 = 20;
+
 /// Why a worker is killed that has not served and will not have to.
 pub(super) const UNNEEDED: &str = "nobody needs it any more";
 
@@ -190,7 +194,14 @@ impl Supervisor {
             let Retirement { tasks, age, memory } = worker.retirement;
             // Relaxed: the worker's own count. One that lies is replaced too early or too late.
             let done = words.tasks.load(Ordering::Relaxed);
-            worker.retires |= tasks.is_some_and(|tasks| done >= tasks)
+            let keeps = words.kept.load(Ordering::Relaxed) > 0;
+            worker.keeps_for = if keeps { worker.keeps_for + 1 } else { 0 };
+            if worker.keeps_for == KEEPING_TICKS {
+                let pid = process.pid;
+                tracing::warn!(pid, "the model keeps arrays of its tasks: its worker is replaced");
+            }
+            worker.retires |= worker.keeps_for >= KEEPING_TICKS
+                || tasks.is_some_and(|tasks| done >= tasks)
                 || age.is_some_and(|age| now.duration_since(since) >= age)
                 || memory.is_some_and(|memory| {
                     process.resident_bytes().is_some_and(|resident| resident >= memory)

@@ -1,0 +1,336 @@
+//! Tensors in place: the model reads what the host has written, where it has; their memory is there
+//! when it is touched, and goes back.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::thread;
+
+use common::{Bench, PATIENCE, leak_free, wait_until, with_small_shared_memory};
+use nearcall::error::{
+    CallError, ReservedError, RetrieveError, SubmitError, TaskError, TaskMismatch, TensorError,
+    WaitError,
+};
+use nearcall::{
+    Args, Builder, DType, Engine, Signature, TENSOR_ALIGNMENT, Task, Tensor, TensorSpec, Value,
+    ValueRef,
+};
+
+const PAYLOAD_BYTES: usize = 4 << 20;
+
+/// A model that takes two values.
+fn builder(bench: &Bench, model: &str) -> Builder {
+    let signature = Signature::new().value("x").value("out");
+    bench.builder(model).signature(signature).payload_bytes(PAYLOAD_BYTES)
+}
+
+/// An engine over each kind of worker that gives its arguments back.
+fn echoes(test: impl Fn(&Engine)) {
+    leak_free(|bench| test(&builder(bench, "echo").start().unwrap()));
+    leak_free(|bench| {
+        let model = |args: &Args<'_>| Ok(Value::Tuple(args.values().to_vec()));
+        test(&builder(bench, "echo").start_with(model).unwrap());
+    });
+}
+
+/// Bytes that are like no others.
+fn bytes(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 + at / 97 + seed * 7) as u8).collect()
+}
+
+fn tensor_at(answer: &nearcall::Answer, index: usize) -> Tensor {
+    match answer.get(index) {
+        Some(ValueRef::Tensor(tensor)) => tensor.to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_model_sees_every_tensor_as_it_was_written() {
+    echoes(|engine| {
+        for (seed, len) in [0, 1, 63, 64, 65, 4096, 70_000, 1 << 20].into_iter().enumerate() {
+            let (first, second) = (bytes(len, seed), bytes(8 * (seed + 1), seed + 1));
+            let specs = [
+                TensorSpec::input(DType::U8, &[len]),
+                TensorSpec::input(DType::F64, &[1, seed + 1]),
+            ];
+            let mut place = engine.reserve(&specs).unwrap();
+            place.write_bytes(1, 0, &second).unwrap();
+            for (at, piece) in first.chunks(1000).enumerate() {
+                place.write(0, 1000 * at, piece).unwrap();
+            }
+            let answer = place.call(&Task::new().reserved(0).reserved(1), PATIENCE).unwrap();
+            let expected = [
+                Tensor::from_bytes(DType::U8, &[len], first).unwrap(),
+                Tensor::from_bytes(DType::F64, &[1, seed + 1], second).unwrap(),
+            ];
+            for (index, expected) in expected.iter().enumerate() {
+                assert!(tensor_at(&answer, index) == *expected, "{len} {index}");
+            }
+        }
+        assert_eq!(engine.in_use(), 0);
+    });
+}
+
+#[test]
+fn tensors_start_at_multiples_of_64_bytes() {
+    echoes(|engine| {
+        let specs = [TensorSpec::input(DType::U8, &[3]), TensorSpec::input(DType::U8, &[5, 1])];
+        let mut place = engine.reserve(&specs).unwrap();
+        for index in 0..2 {
+            // SAFETY: the workers are this test's own, and map nothing else.
+            let memory = unsafe { place.bytes_mut(index) }.unwrap();
+            assert_eq!(memory.as_ptr().addr() % TENSOR_ALIGNMENT, 0, "{index}");
+            assert_eq!(memory.len(), [3, 5][index]);
+            memory.fill(7);
+        }
+        let answer = place.call(&Task::new().reserved(1).reserved(0), PATIENCE).unwrap();
+        assert_eq!(tensor_at(&answer, 0), Tensor::new(&[5, 1], &[7_u8; 5]).unwrap());
+    });
+}
+
+#[test]
+fn tensors_in_place_and_large_arguments_do_not_mix() {
+    echoes(|engine| {
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                scope.spawn(move || {
+                    for round in 0..40 {
+                        let seed = 100 * thread + round;
+                        let tensor = bytes([10, 5000, 300_000][seed % 3], seed);
+                        let text = "x".repeat([0, 70, 10_000, 200_000][seed % 4]);
+                        let spec = TensorSpec::input(DType::U8, &[tensor.len()]);
+                        let mut place = engine.reserve(&[spec]).unwrap();
+                        place.write(0, 0, &tensor).unwrap();
+                        let value = Value::from(text.as_str());
+                        let task = Task::new().value(&value).reserved(0);
+                        let answer = place.call(&task, PATIENCE).unwrap();
+                        assert_eq!(answer.str(0), Ok(text.as_str()), "{seed}");
+                        assert!(tensor_at(&answer, 1).bytes() == tensor, "{seed}");
+                    }
+                });
+            }
+        });
+        assert_eq!(engine.in_use(), 0);
+    });
+}
+
+#[test]
+fn what_cannot_be_reserved_or_written_is_said_and_leaves_nothing() {
+    echoes(|engine| {
+        let reserve = |specs: &[TensorSpec]| engine.reserve(specs).map(drop).unwrap_err();
+        assert!(matches!(
+            reserve(&[TensorSpec::input(DType::U8, &[1; 33])]),
+            SubmitError::Tensor(TensorError::Rank { found: 33, limit: 32 })
+        ));
+        for shape in [&[1 << 62, 8][..], &[usize::MAX, usize::MAX], &[0, 1 << 62]] {
+            let error = reserve(&[TensorSpec::output(DType::F64, shape)]);
+            assert!(matches!(error, SubmitError::Tensor(TensorError::Overflow { .. })), "{error}");
+        }
+        let half = TensorSpec::input(DType::U8, &[PAYLOAD_BYTES / 2 + 1]);
+        let error = reserve(&[half.clone(), half]);
+        let SubmitError::TooLarge { needed, room } = error else { panic!("{error}") };
+        assert!(needed > room && room == PAYLOAD_BYTES, "{needed} {room}");
+        let most = TensorSpec::input(DType::U8, &[i64::MAX as usize]);
+        let error = reserve(&[most.clone(), most.clone(), most]);
+        assert!(matches!(error, SubmitError::Tensor(TensorError::Overflow { .. })), "{error}");
+
+        let specs = [TensorSpec::input(DType::F32, &[2, 2]), TensorSpec::output(DType::I8, &[1])];
+        let mut place = engine.reserve(&specs).unwrap();
+        let elements = |given| ReservedError::Elements { index: 0, given, found: DType::F32 };
+        assert_eq!(place.write(0, 0, &[1.0_f64]), Err(elements(DType::F64)));
+        assert_eq!(place.write(0, 0, &[1_u8; 16]), Err(elements(DType::U8)));
+        let range = |first, given| Err(ReservedError::Range { index: 0, first, given, room: 16 });
+        assert_eq!(place.write(0, 3, &[1.0_f32, 2.0]), range(12, 8));
+        assert_eq!(place.write(0, usize::MAX, &[1.0_f32]), range(usize::MAX, 4));
+        assert_eq!(place.write_bytes(0, 17, &[]), range(17, 0));
+        assert_eq!(place.write_bytes(0, 16, &[]), Ok(()));
+        assert_eq!(place.write(1, 0, &[1_i8]), Err(ReservedError::Output { index: 1 }));
+        let absent = ReservedError::NoSuchTensor { index: 2, reserved: 2 };
+        assert_eq!(place.write(2, 0, &[1_i8]), Err(absent));
+
+        let error = place.submit(&Task::new().reserved(0).reserved(2)).unwrap_err();
+        let mismatch = TaskMismatch::NotReserved { name: "out".to_owned(), index: 2, reserved: 2 };
+        assert_eq!(error, SubmitError::Mismatch(mismatch));
+        let error = engine.submit(&Task::new().reserved(0).value(&Value::None)).unwrap_err();
+        let mismatch = TaskMismatch::NotReserved { name: "x".to_owned(), index: 0, reserved: 0 };
+        assert_eq!(error, SubmitError::Mismatch(mismatch));
+        assert_eq!(engine.in_use(), 0);
+    });
+    leak_free(|bench| {
+        let engine = builder(bench, "echo").payload_bytes(0).start().unwrap();
+        let error = engine.reserve(&[TensorSpec::input(DType::U8, &[1])]).map(drop).unwrap_err();
+        assert!(matches!(error, SubmitError::TooLarge { needed: 1, .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_guard_has_its_slot_until_it_is_dropped() {
+    leak_free(|bench| {
+        let engine = builder(bench, "echo").slots(2).start().unwrap();
+        let reserve = || engine.reserve(&[TensorSpec::input(DType::U8, &[9])]);
+        let first = reserve().unwrap();
+        let second = reserve().unwrap();
+        assert_eq!(reserve().map(drop).unwrap_err(), SubmitError::Full { slots: 2 });
+        drop(first);
+        drop(reserve().unwrap());
+        drop(second);
+        assert_eq!(engine.in_use(), 0);
+        // Also one that outlives the engine's service.
+        let late = reserve().unwrap();
+        engine.shutdown(PATIENCE);
+        let error = late.submit(&Task::new().reserved(0).reserved(0)).map(drop).unwrap_err();
+        assert!(matches!(error, SubmitError::Closed { .. }), "{error}");
+        assert!(matches!(reserve().map(drop), Err(SubmitError::Closed { .. })));
+        assert_eq!(engine.in_use(), 0);
+    });
+}
+
+/// Submits twice `input` and gives what came back.
+fn double(engine: &Engine, input: &[u8]) -> Result<Tensor, CallError> {
+    let shape = [input.len()];
+    let specs = [TensorSpec::input(DType::U8, &shape), TensorSpec::output(DType::U8, &shape)];
+    let mut place = engine.reserve(&specs).unwrap();
+    place.write(0, 0, input).unwrap();
+    let answer = place.call(&Task::new().reserved(0).reserved(1), PATIENCE)?;
+    Ok(tensor_at(&answer, 0))
+}
+
+fn doubled(input: &[u8]) -> Vec<u8> {
+    input.iter().map(|byte| byte.wrapping_mul(2)).collect()
+}
+
+#[test]
+fn an_answer_that_the_model_wrote_where_it_was_offered_room_comes_back() {
+    leak_free(|bench| {
+        let engine = builder(bench, "double").start().unwrap();
+        for (seed, len) in [1, 100, 5000, 1 << 20, 64].into_iter().enumerate() {
+            let input = bytes(len, seed);
+            let output = double(&engine, &input).unwrap();
+            assert!(output.bytes() == doubled(&input) && output.shape() == [len], "{len}");
+        }
+        assert_eq!(engine.in_use(), 0);
+    });
+}
+
+#[test]
+fn a_task_whose_worker_dies_is_done_once_more_with_the_same_tensors() {
+    for point in ["serve.claimed", "model.calling", "serve.called", "serve.written"] {
+        leak_free(|bench| {
+            let builder = builder(bench, "double").workers(1).retries(1);
+            let engine = builder.env("NEARCALL_FAULTS", format!("{point}=kill@1")).start().unwrap();
+            for (seed, len) in [100_000, 300].into_iter().enumerate() {
+                let input = bytes(len, seed);
+                let output = double(&engine, &input).unwrap();
+                assert!(output.bytes() == doubled(&input), "{point} {len}");
+            }
+            assert_eq!(engine.health().unwrap().deaths, 1, "{point}");
+        });
+    }
+}
+
+/// Keeps an input full of this byte; says what the model has kept before.
+fn keep(engine: &Engine, byte: u8, len: usize) -> Result<Vec<i64>, CallError> {
+    let shape = [len];
+    let mut place = engine.reserve(&[TensorSpec::input(DType::U8, &shape)]).unwrap();
+    place.write(0, 0, &vec![byte; len]).unwrap();
+    let task = Task::new().reserved(0).value(&Value::None);
+    Ok(place.call(&task, PATIENCE)?.to().unwrap())
+}
+
+#[test]
+fn what_a_model_keeps_stays_as_it_was_while_the_slot_goes_on() {
+    leak_free(|bench| {
+        let engine = builder(bench, "keep").workers(1).slots(1).start().unwrap();
+        for round in 0..10 {
+            let before: Vec<_> = (0..i64::from(round)).collect();
+            assert_eq!(keep(&engine, round, 10_000).unwrap(), before);
+        }
+    });
+}
+
+#[test]
+fn a_worker_that_never_lets_go_is_replaced() {
+    leak_free(|bench| {
+        let engine = builder(bench, "keep").workers(1).slots(1).start().unwrap();
+        let first = engine.worker_pids();
+        wait_until("another worker", || {
+            keep(&engine, 1, 64).unwrap();
+            let pids = engine.worker_pids();
+            if pids == first { Err(format!("{pids:?}")) } else { Ok(()) }
+        });
+        assert_eq!(engine.health().unwrap().deaths, 0, "in order");
+    });
+}
+
+#[test]
+fn a_worker_that_keeps_more_than_there_is_memory_for_ends_with_that_task() {
+    leak_free(|bench| {
+        let engine = builder(bench, "keep").workers(1).slots(1).start().unwrap();
+        let len = PAYLOAD_BYTES;
+        // A quarter of a gigabyte, and one more.
+        let mut kept = 0;
+        let death = loop {
+            match keep(&engine, 1, len) {
+                Ok(_) => kept += 1,
+                Err(CallError::Wait(WaitError::Retrieve(RetrieveError::Task(
+                    TaskError::Died { report, .. },
+                )))) => break report.last_words,
+                Err(error) => panic!("{error}"),
+            }
+            assert!(kept <= 64, "{kept} are kept");
+        };
+        assert!(death.contains("keeps more arrays"), "{death}");
+        assert_eq!(keep(&engine, 1, len).unwrap(), [0; 0], "another worker");
+    });
+}
+
+#[test]
+fn no_room_for_tensors_is_one_tasks_error_and_no_signal() {
+    with_small_shared_memory("4m", "tensors_in_a_shared_memory_of_four_megabytes");
+}
+
+#[test]
+#[ignore = "in a mount namespace"]
+fn tensors_in_a_shared_memory_of_four_megabytes() {
+    leak_free(|bench| {
+        let engine = builder(bench, "double").start().unwrap();
+        let reserve =
+            |megabytes: usize| engine.reserve(&[TensorSpec::input(DType::U8, &[megabytes << 20])]);
+        let free = || {
+            let room = nix::sys::statvfs::statvfs("/dev/shm").unwrap();
+            room.blocks_available() * room.fragment_size()
+        };
+        let at_first = free();
+        let held = reserve(2).unwrap();
+        let error = reserve(3).map(drop).unwrap_err();
+        let SubmitError::NoSharedMemory { needed, available, total } = error else {
+            panic!("{error}")
+        };
+        assert!(needed == 3 << 20 && available < 3 << 20 && total == 4 << 20, "{available}");
+        let input = bytes(100_000, 1);
+        assert!(double(&engine, &input).unwrap().bytes() == doubled(&input));
+        drop(held);
+        // What is kept for later goes for what is needed now, also for a task that is not in place.
+        drop(reserve(3).unwrap());
+        drop(engine.reserve(&[TensorSpec::output(DType::U8, &[3 << 20])]).unwrap());
+        drop(reserve(3).unwrap());
+        // And in the end it goes back by itself.
+        drop(engine.reserve(&[TensorSpec::input(DType::U8, &[500_000])]).unwrap());
+        assert!(free() < at_first, "some is kept");
+        wait_until("the pages of all tensors", || {
+            let free = free();
+            if free == at_first { Ok(()) } else { Err(format!("{free} of {at_first} are free")) }
+        });
+        for _ in 0..3 {
+            drop(reserve(1).unwrap());
+            let (large, none) = (Value::Bytes(vec![1; 3 << 20]), Value::None);
+            drop(engine.submit(&Task::new().value(&large).value(&none)).unwrap());
+            wait_until("free again", || match engine.in_use() {
+                0 => Ok(()),
+                in_use => Err(in_use.to_string()),
+            });
+        }
+    });
+}
