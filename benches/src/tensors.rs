@@ -157,6 +157,7 @@ impl Sum {
 pub struct Scaled {
     engine: Engine,
     numbers: Numbers,
+    elements: usize,
     /// Filled again and again.
     reused: Answer,
 }
@@ -182,7 +183,6 @@ pub struct Way {
 impl Scaled {
     /// As in `tensor_model.py`.
     pub const BYTES: usize = 16 << 20;
-    const ELEMENTS: usize = Self::BYTES / ELEMENT;
 
     /// Starts the engine.
     ///
@@ -190,7 +190,8 @@ impl Scaled {
     /// What keeps it from starting.
     pub fn start(home: &Home) -> anyhow::Result<Self> {
         let engine = start(home, "scaled", Signature::new().float("factor").value("out"))?;
-        Ok(Self { engine, numbers: Numbers::default(), reused: Answer::new() })
+        let elements = Self::BYTES / ELEMENT;
+        Ok(Self { engine, numbers: Numbers::default(), elements, reused: Answer::new() })
     }
 
     /// Ends it, in order.
@@ -212,8 +213,7 @@ impl Scaled {
         let task = Task::new().float(factor.into());
         let begun = Instant::now();
         let ticket = if way.in_place {
-            let place =
-                self.engine.reserve(&[TensorSpec::output(DType::F32, &[Self::ELEMENTS])])?;
+            let place = self.engine.reserve(&[TensorSpec::output(DType::F32, &[self.elements])])?;
             place.submit(&task.reserved(0))?
         } else {
             self.engine.submit(&task.value(&Value::None))?
@@ -229,11 +229,11 @@ impl Scaled {
         };
         let all = begun.elapsed();
         let model = seconds(answer)?;
-        Self::check(answer, factor, thorough)?;
+        self.check(answer, factor, thorough)?;
         Ok(Took { all, model })
     }
 
-    fn check(answer: &Answer, factor: f32, thorough: bool) -> anyhow::Result<()> {
+    fn check(&self, answer: &Answer, factor: f32, thorough: bool) -> anyhow::Result<()> {
         let Some(ValueRef::Tensor(array)) = answer.get(1) else {
             bail!("nearcall: no array: {}", kind(answer, 1));
         };
@@ -241,7 +241,7 @@ impl Scaled {
             bail!("nearcall: {} bytes are no float32", array.bytes().len());
         };
         ensure!(
-            array.dtype() == DType::F32 && elements.len() == Self::ELEMENTS,
+            array.dtype() == DType::F32 && elements.len() == self.elements,
             "nearcall: an array of {:?} {}",
             array.shape(),
             array.dtype()
@@ -251,9 +251,9 @@ impl Scaled {
             elements.get(index).is_some_and(|bytes| f32::from_ne_bytes(*bytes) == expected)
         };
         let wrong = if thorough {
-            (0..Self::ELEMENTS).find(|index| !is_right(*index))
+            (0..self.elements).find(|index| !is_right(*index))
         } else {
-            [1, Self::ELEMENTS / 2, Self::ELEMENTS - 1].into_iter().find(|index| !is_right(*index))
+            [1, self.elements / 2, self.elements - 1].into_iter().find(|index| !is_right(*index))
         };
         match wrong {
             Some(index) => bail!("nearcall: element {index} is wrong, with factor {factor}"),
@@ -393,11 +393,13 @@ mod tests {
         }
     }
 
+    const LENGTH: usize = 1_000;
+
     /// As the model does it, but for the element at `wrong`.
     fn scaled(args: &[Value], wrong: Option<usize>) -> Value {
         let Some(Value::Float(factor)) = args.first() else { return Value::None };
         let made = |index: usize| (index % 251) as f32 * *factor as f32;
-        let mut elements: Vec<f32> = (0..Scaled::ELEMENTS).map(made).collect();
+        let mut elements: Vec<f32> = (0..LENGTH).map(made).collect();
         if let Some(wrong) = wrong {
             elements[wrong] += 1.0;
         }
@@ -409,7 +411,8 @@ mod tests {
     fn an_array_that_comes_back_is_looked_at() {
         let start = |model| {
             let engine = double(Signature::new().float("factor").value("out"), model);
-            Scaled { engine, numbers: Numbers::default(), reused: Answer::new() }
+            let (numbers, reused) = (Numbers::default(), Answer::new());
+            Scaled { engine, numbers, elements: LENGTH, reused }
         };
         let mut right = start(|args| scaled(args, None));
         for (in_place, reused) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -417,9 +420,9 @@ mod tests {
             assert_eq!(took.model, Duration::from_millis(500));
         }
         let way = Way { in_place: true, reused: true };
-        let mut wrong = start(|args| scaled(args, Some(Scaled::ELEMENTS - 1)));
+        let mut wrong = start(|args| scaled(args, Some(LENGTH - 1)));
         let error = wrong.call(way, false).unwrap_err().to_string();
-        assert_eq!(error, "nearcall: element 4194303 is wrong, with factor 1");
+        assert_eq!(error, "nearcall: element 999 is wrong, with factor 1");
         let mut wrong = start(|args| scaled(args, Some(777)));
         assert!(wrong.call(way, true).unwrap_err().to_string().contains("element 777"));
         let mut none = start(|_| Value::Tuple(vec![Value::Float(0.5), Value::Int(3)]));
@@ -428,10 +431,10 @@ mod tests {
 
     #[test]
     fn copies_are_copies() {
-        let mut memcpy = Memcpy::new(1 << 16);
+        let mut memcpy = Memcpy::new(1 << 10);
         for _ in 0..3 {
-            memcpy.warm().unwrap();
             memcpy.fresh().unwrap();
+            memcpy.warm().unwrap();
         }
         assert_eq!(memcpy.from, memcpy.to);
     }

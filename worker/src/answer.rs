@@ -99,7 +99,8 @@ fn tuple<'py>(
 ) -> Written<'py> {
     answer.tuple(items.len());
     for (index, item) in items.iter_borrowed().enumerate() {
-        value(&item, depth, arrays, answer).map_err(|inner| inner.within(items, Step::Index(index)))?;
+        value(&item, depth, arrays, answer)
+            .map_err(|inner| inner.within(items, Step::Index(index)))?;
     }
     Ok(())
 }
@@ -119,7 +120,8 @@ fn list<'py>(
     answer.list(len);
     for index in 0..len {
         let Ok(item) = items.get_item(index) else { return fail(items, Problem::Changed) };
-        value(&item, depth, arrays, answer).map_err(|inner| inner.within(items, Step::Index(index)))?;
+        value(&item, depth, arrays, answer)
+            .map_err(|inner| inner.within(items, Step::Index(index)))?;
     }
     if items.len() == len { Ok(()) } else { fail(items, Problem::Changed) }
 }
