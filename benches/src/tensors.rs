@@ -91,12 +91,21 @@ pub fn array(bytes: usize, first: f32) -> anyhow::Result<Value> {
     Ok(Tensor::new(&[elements.len()], &elements)?.into())
 }
 
+/// The worker's own copies of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Private {
+    /// In memory as numpy takes it: in huge pages, where the kernel has any.
+    AsNumpy,
+    /// In pages of the usual size, as shared memory has them.
+    SmallPages,
+}
+
 /// Sums an array: one in place, or a copy of it that is the worker's own.
 pub struct Sum {
     engine: Engine,
     numbers: Numbers,
     elements: usize,
-    /// Of the worker's own copy.
+    /// Of the worker's own copies.
     first_sum: f32,
 }
 
@@ -106,7 +115,7 @@ impl Sum {
     /// # Errors
     /// What keeps it from starting.
     pub fn start(home: &Home, bytes: usize) -> anyhow::Result<Self> {
-        let engine = start(home, "sum", Signature::new().value("x"))?;
+        let engine = start(home, "sum", Signature::new().value("x").int("copy"))?;
         let numbers = Numbers::default();
         let mut started = Self { engine, numbers, elements: bytes / ELEMENT, first_sum: 0.0 };
         started.in_place()?;
@@ -133,7 +142,7 @@ impl Sum {
         for index in [0, self.elements / 2, self.elements - 1] {
             place.write(0, index, &[number])?;
         }
-        let answer = place.call(&Task::new().reserved(0), PATIENCE)?;
+        let answer = place.call(&Task::new().reserved(0).int(0), PATIENCE)?;
         let took = begun.elapsed();
         check(&answer, 0, 3.0 * number)?;
         if self.first_sum == 0.0 {
@@ -142,12 +151,13 @@ impl Sum {
         Ok(took)
     }
 
-    /// How long the sum alone takes in the worker's process, over memory of its own.
+    /// How long the sum alone takes in the worker's process, over a copy of its own.
     ///
     /// # Errors
     /// A wrong answer, or none.
-    pub fn in_process(&self) -> anyhow::Result<Duration> {
-        let answer = self.engine.call(&Task::new().value(&Value::None), PATIENCE)?;
+    pub fn in_process(&self, copy: Private) -> anyhow::Result<Duration> {
+        let task = Task::new().value(&Value::None).int(copy as i64);
+        let answer = self.engine.call(&task, PATIENCE)?;
         check(&answer, 1, self.first_sum)?;
         seconds(&answer)
     }
@@ -373,7 +383,7 @@ mod tests {
     #[test]
     fn a_sum_of_a_part_is_wrong() {
         let start = |model| {
-            let engine = double(Signature::new().value("x"), model);
+            let engine = double(Signature::new().value("x").int("copy"), model);
             Sum { engine, numbers: Numbers::default(), elements: 100, first_sum: 0.0 }
         };
         let mut all = start(|args| match elements(&args[0]) {
@@ -383,7 +393,7 @@ mod tests {
         });
         all.in_place().unwrap();
         all.in_place().unwrap();
-        assert_eq!(all.in_process().unwrap(), Duration::from_millis(250));
+        assert_eq!(all.in_process(Private::AsNumpy).unwrap(), Duration::from_millis(250));
         let parts: [fn(&[Value]) -> Value; 2] = [
             |args| float(elements(&args[0])[..99].iter().sum()),
             |args| float(elements(&args[0])[1..].iter().sum()),

@@ -3,9 +3,11 @@
 //!
 //! - `first`: the model returns `x[0]`, which the host has changed before. Time begins before the
 //!   array is reserved, or the task submitted, and ends when the answer is there.
-//! - `sum`: the whole call, beside the sum alone. That is taken in the same worker process, over a
-//!   private copy of the array: the model times it with Python's `time.perf_counter`, in turns with
-//!   the calls. So it is the same numpy, the same CPU and the same minute, and no call is in it.
+//! - `sum`: the whole call, beside the sum alone. That is taken in the same worker process, over
+//!   private copies of the array: the model times it with Python's `time.perf_counter`, in turns with
+//!   the calls. So it is the same numpy, the same CPU and the same minute, and no call is in it. One
+//!   copy is where numpy puts its arrays, in huge pages if there are any, the other in small ones: so
+//!   it can be told what is the pages' and what the engine's.
 //! - `scaled`: an array comes back. `overhead` is the call less the model's own computing, which it
 //!   times as above; beside it, how long this process takes to copy as many bytes in its own memory.
 
@@ -14,7 +16,7 @@ use nearcall::Value;
 use super::group::{Group, Taken};
 use crate::measure::{Latencies, Turn};
 use crate::rows::Row;
-use crate::tensors::{First, Memcpy, Scaled, Sum, Way, array};
+use crate::tensors::{First, Memcpy, Private, Scaled, Sum, Way, array};
 
 const CASE: &str = "tensors";
 
@@ -28,6 +30,10 @@ const LARGE: usize = Scaled::BYTES;
 const IN_PLACE: &str = "in place";
 /// As [`IN_PLACE`].
 const COPIED: &str = "copied";
+
+/// What the sum is held against.
+const PRIVATE: [(&str, Private); 2] =
+    [("memory as numpy takes it", Private::AsNumpy), ("small pages", Private::SmallPages)];
 
 /// How an array comes back.
 const WAYS: [(&str, Way); 4] = [
@@ -113,20 +119,21 @@ fn first(rounds: usize) -> Group {
 }
 
 fn sum(rounds: usize) -> Group {
-    let rows = vec![
-        row("nearcall", Some("sum"), LARGE, Some(IN_PLACE)),
-        row("in-process", Some("sum"), LARGE, None),
-    ];
+    let mut rows = vec![row("nearcall", Some("sum"), LARGE, Some(IN_PLACE))];
+    rows.extend(PRIVATE.map(|(variant, _)| row("in-process", Some("sum"), LARGE, Some(variant))));
     Group::new(rows, REPEATS, None, move |ground, _| {
-        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 2]) };
+        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 3]) };
         let mut model = Sum::start(&home, LARGE)?;
-        let (mut ours, mut alone) = (Latencies::new()?, Latencies::new()?);
+        let mut taken = many(3)?;
         for _ in 0..rounds {
+            let [ours, alone @ ..] = taken.as_mut_slice() else { break };
             ours.record(model.in_place()?);
-            alone.record(model.in_process()?);
+            for ((_, copy), alone) in PRIVATE.into_iter().zip(alone) {
+                alone.record(model.in_process(copy)?);
+            }
         }
         model.end()?;
-        Ok(vec![Some(speed(ours)), Some(speed(alone))])
+        Ok(taken.into_iter().map(|latencies| Some(speed(latencies))).collect())
     })
 }
 
