@@ -408,6 +408,16 @@ pub enum ReservedError {
         /// Its type.
         found: DType,
     },
+    /// An array of another shape.
+    #[error("reserved tensor {index} has the shape {found:?}, not {given:?}")]
+    Shape {
+        /// Its number.
+        index: usize,
+        /// The shape given.
+        given: Vec<usize>,
+        /// Its shape.
+        found: Vec<usize>,
+    },
     /// More elements than there is room for.
     #[error("{given} bytes from byte {first} on are beyond the {room} of reserved tensor {index}")]
     Range {
@@ -425,6 +435,60 @@ pub enum ReservedError {
         "this process was forked from the one that has reserved the tensors, which still has them"
     )]
     ForkedChild,
+}
+
+/// An Arrow array that is no tensor, or a tensor that is no Arrow array.
+#[cfg(feature = "arrow")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InteropError {
+    /// Items without a value.
+    #[error("{nulls} of {items} items are null, and a tensor has none: fill or drop them first")]
+    Nulls {
+        /// How many are null.
+        nulls: usize,
+        /// How many there are, at that depth of lists.
+        items: usize,
+    },
+    /// Items that are no elements of a tensor.
+    #[error(
+        "a tensor has no elements of Arrow's type {found}: cast them to bool, an integer or a float first"
+    )]
+    Type {
+        /// Arrow's name of their type.
+        found: String,
+    },
+    /// A single element.
+    #[error("a tensor without dimensions is no array: give it the shape [1]")]
+    NoDimensions,
+    /// More items in each list than Arrow's have.
+    #[error(
+        "the shape {shape:?} has an extent of {extent} after its first, Arrow's lists have {limit} items at \
+         most: give it another shape, with one dimension say"
+    )]
+    Extent {
+        /// The tensor's shape.
+        shape: Vec<usize>,
+        /// The extent that is too large.
+        extent: usize,
+        /// The most that it can be.
+        limit: usize,
+    },
+    /// A shape that no tensor has.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// A structure of the C data interface that somebody has released already.
+    #[error("the {what} was released, or moved from, before: each can be taken once")]
+    Released {
+        /// Which of the two.
+        what: &'static str,
+    },
+    /// What Arrow itself says.
+    #[error("Arrow says: {reason}")]
+    Arrow {
+        /// Its words.
+        reason: String,
+    },
 }
 
 /// A task that was not accepted. Nothing has happened to it, and nothing will.

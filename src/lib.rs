@@ -96,6 +96,7 @@
 //!   Python
 //! - `ring`: submit order and sleep. Push, claim, publish, what is repaired after a death
 //! - `shm`: the segment. What is where in it, a slot's words (`docs/shm-layout.md`)
+//! - `interop`: tensors from and to other crates' arrays; a file, and a feature, for each crate
 //! - `convert`: Rust's own types to values and back, through `serde`
 //! - `wire`: the bytes of tasks, answers and control messages; the only room that knows `bincode`
 //! - [`error`]: one enum for each operation
@@ -104,6 +105,10 @@
 //! - `key`, `sync`, `faults`: keys and generations; the door to atomics; the tests' points of death
 //!
 //! # Features
+//! - `ndarray` (off): tensors from and to the arrays of the crate `ndarray`, version 0.17:
+//!   `Tensor::from_array`, `to_array`.
+//! - `arrow` (off): tensors from and to the arrays of arrow-rs, version 60, and others' through Arrow's C
+//!   data interface: `Tensor::from_arrow`, `to_arrow`, `from_ffi`, `to_ffi`.
 //! - `faults` (off): named points at which tests make workers stop or die. Never for a service.
 //! - `fuzzing` (off): doors to inner functions, for the fuzz targets. Never for a service.
 //!
@@ -119,6 +124,8 @@ pub mod error;
 mod faults;
 #[cfg(not(loom))]
 mod host;
+#[cfg(any(feature = "arrow", feature = "ndarray"))]
+mod interop;
 mod key;
 #[cfg(not(loom))]
 pub mod peer;

@@ -8,7 +8,7 @@ use super::ticket::Ticket;
 use super::wait::Deadline;
 use crate::error::{CallError, ReservedError, SubmitError};
 use crate::key::Key;
-use crate::wire::{Element, Placement, Placements, Task, TensorSpec, bytes_of_elements};
+use crate::wire::{DType, Element, Placement, Placements, Task, TensorSpec};
 
 /// Room for a task's tensors in shared memory, where the model will see them: what is written here is
 /// not copied again. Dropping it gives the slot back.
@@ -69,6 +69,31 @@ impl<'e> Reserved<'e> {
         self.tensors.get(index).ok_or(ReservedError::NoSuchTensor { index, reserved })
     }
 
+    /// The type of the elements of the tensor at `index`.
+    ///
+    /// # Errors
+    /// No such tensor.
+    pub fn dtype(&self, index: usize) -> Result<DType, ReservedError> {
+        Ok(self.tensor(index)?.dtype)
+    }
+
+    /// The shape of the tensor at `index`.
+    ///
+    /// # Errors
+    /// No such tensor.
+    pub fn shape(&self, index: usize) -> Result<&[usize], ReservedError> {
+        Ok(self.tensor(index)?.shape())
+    }
+
+    /// Whether elements of type `T` can be written into the tensor at `index`.
+    pub(crate) fn check_elements<T: Element>(&self, index: usize) -> Result<(), ReservedError> {
+        let found = self.dtype(index)?;
+        if found != T::DTYPE {
+            return Err(ReservedError::Elements { index, given: T::DTYPE, found });
+        }
+        Ok(())
+    }
+
     /// Where an input stands, and how many bytes it has.
     fn input(&self, index: usize) -> Result<(NonNull<u8>, usize), ReservedError> {
         let tensor = self.tensor(index)?;
@@ -97,11 +122,8 @@ impl<'e> Reserved<'e> {
         first: usize,
         elements: &[T],
     ) -> Result<(), ReservedError> {
-        let found = self.tensor(index)?.dtype;
-        if found != T::DTYPE {
-            return Err(ReservedError::Elements { index, given: T::DTYPE, found });
-        }
-        self.write_bytes(index, first.saturating_mul(found.size()), bytes_of_elements(elements))
+        self.check_elements::<T>(index)?;
+        self.write_bytes(index, first.saturating_mul(size_of::<T>()), T::bytes(elements))
     }
 
     /// As [`write`](Self::write), for elements that are bytes already, in this machine's order, and

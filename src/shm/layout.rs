@@ -348,7 +348,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
         row("Example", &[l.slots, 64 * size_of::<SlotWords>() as u64], "slots");
         row("Example", &[l.bodies, 64 * 4096], "bodies");
         row("Example", &[l.segment_bytes, 0], "segment_bytes");
-        row("Example", &[l.extents, 64 * EXTENTS << 26], "extents");
+        row("Example", &[l.extents, (64 * EXTENTS) << 26], "extents");
     }
 
     // Where the parts of the packed words stand, read off words that differ in one part.

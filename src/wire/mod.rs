@@ -27,6 +27,5 @@ pub(crate) use placed::{Placement, Placements, SpliceError, place};
 pub use signature::{Kind, Len, Parameter, Scalar, Signature};
 pub(crate) use task::PlacedTask;
 pub use task::{Arg, Task};
-pub(crate) use tensor::bytes_of_elements;
 pub use tensor::{DType, Element, MAX_RANK, Tensor, TensorRef};
 pub use value::{MAX_DEPTH, Map, Seq, Value, ValueRef};

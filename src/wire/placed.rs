@@ -79,6 +79,10 @@ pub(crate) fn place(specs: &[TensorSpec]) -> Result<(Placements, [u64; 2]), Tens
 }
 
 impl Placement {
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
     /// Bytes that its encoding has, without its tag.
     pub(crate) fn encoded_len(&self) -> usize {
         FIXED_BYTES + 8 * self.shape.len()

@@ -1,6 +1,7 @@
 //! Arrays of numbers: an element type, a shape, and the elements in C order.
 
 use std::fmt;
+use std::slice;
 
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
@@ -102,12 +103,19 @@ mod sealed {
 }
 
 /// A Rust type whose values are a tensor's elements.
+///
+/// # Invariants
+/// None of them has padding. (The trait is sealed: they are all in this file.)
 pub trait Element: Copy + sealed::Sealed {
     /// Its name in a tensor.
     const DTYPE: DType;
 
     #[doc(hidden)]
-    fn put(self, into: &mut Vec<u8>);
+    fn bytes(elements: &[Self]) -> &[u8] {
+        // SAFETY: the slice is that many bytes long, and without padding all of them are initialised.
+        // A byte needs no alignment, and the borrow is that of the elements.
+        unsafe { slice::from_raw_parts(elements.as_ptr().cast(), size_of_val(elements)) }
+    }
 
     #[doc(hidden)]
     fn take(bytes: &[u8]) -> Option<Self>;
@@ -119,11 +127,6 @@ macro_rules! elements {
 
         impl Element for $type {
             const DTYPE: DType = DType::$dtype;
-
-            #[inline]
-            fn put(self, into: &mut Vec<u8>) {
-                into.extend_from_slice(&self.to_ne_bytes());
-            }
 
             #[inline]
             fn take(bytes: &[u8]) -> Option<Self> {
@@ -143,11 +146,6 @@ impl sealed::Sealed for bool {}
 
 impl Element for bool {
     const DTYPE: DType = DType::Bool;
-
-    #[inline]
-    fn put(self, into: &mut Vec<u8>) {
-        into.push(self.into());
-    }
 
     #[inline]
     fn take(bytes: &[u8]) -> Option<Self> {
@@ -197,11 +195,7 @@ impl Tensor {
     /// A shape that does not have this many elements, that no memory holds, or with more than 32
     /// dimensions.
     pub fn new<T: Element>(shape: &[usize], elements: &[T]) -> Result<Self, TensorError> {
-        let mut bytes = Vec::with_capacity(size_of_val(elements));
-        for element in elements {
-            element.put(&mut bytes);
-        }
-        Self::from_bytes(T::DTYPE, shape, bytes)
+        Self::from_bytes(T::DTYPE, shape, T::bytes(elements).to_vec())
     }
 
     /// A tensor of elements that are bytes already, in this machine's byte order.
@@ -209,17 +203,21 @@ impl Tensor {
     /// # Errors
     /// As for [`new`](Self::new).
     pub fn from_bytes(dtype: DType, shape: &[usize], bytes: Vec<u8>) -> Result<Self, TensorError> {
-        if shape.len() > MAX_RANK {
-            return Err(TensorError::Rank { found: shape.len(), limit: MAX_RANK });
-        }
-        let needed = bytes_of(dtype, shape.iter().map(|extent| *extent as u64));
-        let needed =
-            needed.ok_or_else(|| TensorError::Overflow { dtype, shape: shape.to_vec() })?;
+        let needed = Self::bytes_needed(dtype, shape)?;
         if needed != bytes.len() as u64 {
             let found = bytes.len();
             return Err(TensorError::Size { dtype, shape: shape.to_vec(), needed, found });
         }
         Ok(Self { dtype, shape: shape.to_vec(), bytes })
+    }
+
+    /// The bytes that the elements take, if a tensor can have this type and shape.
+    pub(crate) fn bytes_needed(dtype: DType, shape: &[usize]) -> Result<u64, TensorError> {
+        if shape.len() > MAX_RANK {
+            return Err(TensorError::Rank { found: shape.len(), limit: MAX_RANK });
+        }
+        let needed = bytes_of(dtype, shape.iter().map(|extent| *extent as u64));
+        needed.ok_or_else(|| TensorError::Overflow { dtype, shape: shape.to_vec() })
     }
 
     /// The type of the elements.
@@ -264,14 +262,6 @@ pub(crate) fn write_head<W: Writer>(
     put(writer, dtype as u8)?;
     put(writer, shape.len() as u8)?;
     shape.iter().try_for_each(|extent| writer.write(&(*extent as u64).to_le_bytes()))
-}
-
-/// Elements as bytes.
-pub(crate) fn bytes_of_elements<T: Element>(elements: &[T]) -> &[u8] {
-    let bytes = size_of_val(elements);
-    // SAFETY: numbers and `bool`, the only elements there are, have no padding, so that each of their
-    // bytes has a value; these are borrowed for as long as the result is.
-    unsafe { core::slice::from_raw_parts(elements.as_ptr().cast(), bytes) }
 }
 
 fn elements_in<T: Element>(dtype: DType, bytes: &[u8]) -> Result<Vec<T>, ElementsError> {

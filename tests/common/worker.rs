@@ -131,11 +131,15 @@ impl Model {
             // Writes twice each byte of the first into the second, and returns that.
             ("double", [(_, input), (output, room), ..]) => {
                 for at in 0..input.bytes {
-                    // SAFETY: inside the input, as above.
-                    let byte = unsafe { input.start.add(at).read_volatile() };
+                    // SAFETY: inside the input.
+                    let from = unsafe { input.start.add(at) };
+                    // SAFETY: as above.
+                    let byte = unsafe { from.read_volatile() };
                     fault_point("model.calling");
                     // SAFETY: inside the output, which is as long.
-                    unsafe { room.start.add(at).write_volatile(byte.wrapping_mul(2)) };
+                    let to = unsafe { room.start.add(at) };
+                    // SAFETY: mapped while the task is at hand, to be written.
+                    unsafe { to.write_volatile(byte.wrapping_mul(2)) };
                 }
                 let address = room.start.as_ptr();
                 let offset = in_place.output_at(address, room.bytes).unwrap();

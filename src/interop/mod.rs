@@ -1,0 +1,6 @@
+//! Tensors from and to the arrays of other crates.
+
+#[cfg(feature = "arrow")]
+mod arrow;
+#[cfg(feature = "ndarray")]
+mod ndarray;
