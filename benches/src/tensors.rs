@@ -5,7 +5,9 @@ use std::hint::{black_box, spin_loop};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use nearcall::{Answer, DType, Engine, Signature, Task, Tensor, TensorSpec, Value, ValueRef};
+use nearcall::{
+    Answer, DType, Engine, Signature, Task, Tensor, TensorSpec, Value, ValueRef, WaitPolicy,
+};
 
 use crate::engine::{Home, PATIENCE, end};
 
@@ -23,9 +25,15 @@ impl Numbers {
     }
 }
 
-fn start(home: &Home, method: &str, signature: Signature) -> anyhow::Result<Engine> {
+fn start(
+    home: &Home,
+    method: &str,
+    signature: Signature,
+    policy: WaitPolicy,
+) -> anyhow::Result<Engine> {
     let builder = home.builder("tensor_model:Model").method(method).signature(signature);
-    builder.workers(1).start().context("the engine could not be started")
+    let builder = builder.workers(1).wait_policy(policy);
+    builder.start().context("the engine could not be started")
 }
 
 /// Returns an array's first element.
@@ -39,8 +47,8 @@ impl First {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(home: &Home) -> anyhow::Result<Self> {
-        let engine = start(home, "first", Signature::new().value("x"))?;
+    pub fn start(home: &Home, policy: WaitPolicy) -> anyhow::Result<Self> {
+        let engine = start(home, "first", Signature::new().value("x"), policy)?;
         Ok(Self { engine, numbers: Numbers::default() })
     }
 
@@ -114,8 +122,8 @@ impl Sum {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(home: &Home, bytes: usize) -> anyhow::Result<Self> {
-        let engine = start(home, "sum", Signature::new().value("x").int("copy"))?;
+    pub fn start(home: &Home, bytes: usize, policy: WaitPolicy) -> anyhow::Result<Self> {
+        let engine = start(home, "sum", Signature::new().value("x").int("copy"), policy)?;
         let numbers = Numbers::default();
         let mut started = Self { engine, numbers, elements: bytes / ELEMENT, first_sum: 0.0 };
         started.in_place()?;
@@ -198,8 +206,9 @@ impl Scaled {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(home: &Home) -> anyhow::Result<Self> {
-        let engine = start(home, "scaled", Signature::new().float("factor").value("out"))?;
+    pub fn start(home: &Home, policy: WaitPolicy) -> anyhow::Result<Self> {
+        let signature = Signature::new().float("factor").value("out");
+        let engine = start(home, "scaled", signature, policy)?;
         let elements = Self::BYTES / ELEMENT;
         Ok(Self { engine, numbers: Numbers::default(), elements, reused: Answer::new() })
     }

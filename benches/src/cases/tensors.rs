@@ -2,7 +2,8 @@
 //! shared memory, and what it costs to get an array back.
 //!
 //! - `first`: the model returns `x[0]`, which the host has changed before. Time begins before the
-//!   array is reserved, or the task submitted, and ends when the answer is there.
+//!   array is reserved, or the task submitted, and ends when the answer is there. Nobody sleeps: a
+//!   wake-up would take more than all that may differ from size to size.
 //! - `sum`: the whole call, beside the sum alone. That is taken in the same worker process, over
 //!   private copies of the array: the model times it with Python's `time.perf_counter`, in turns with
 //!   the calls. So it is the same numpy, the same CPU and the same minute, and no call is in it. One
@@ -11,7 +12,7 @@
 //! - `scaled`: an array comes back. `overhead` is the call less the model's own computing, which it
 //!   times as above; beside it, how long this process takes to copy as many bytes in its own memory.
 
-use nearcall::Value;
+use nearcall::{Value, WaitPolicy};
 
 use super::group::{Group, Taken};
 use crate::measure::{Latencies, Turn};
@@ -48,22 +49,27 @@ const MEMORIES: [&str; 2] = ["warm memory", "fresh memory"];
 
 pub(super) fn plan(quick: bool) -> Vec<Group> {
     let rounds = if quick { 10 } else { 30 };
-    vec![first(rounds), sum(2 * rounds), scaled(rounds)]
+    vec![first(rounds), sum(rounds), scaled(rounds)]
 }
 
-fn row(system: &str, workload: Option<&str>, bytes: usize, variant: Option<&str>) -> Row {
-    let ours = system == "nearcall" || system == "overhead";
+fn row(system: &str, workload: Option<&str>, bytes: usize, variant: &str) -> Row {
     Row {
         case: CASE.to_owned(),
         system: system.to_owned(),
         workload: workload.map(str::to_owned),
-        policy: ours.then(|| "adaptive".to_owned()),
-        submitters: ours.then_some(1),
-        workers: ours.then_some(1),
-        slots: ours.then_some(64),
         payload_bytes: Some(bytes),
-        variant: variant.map(str::to_owned),
+        variant: Some(variant.to_owned()),
         ..Row::default()
+    }
+}
+
+fn engine_row(workload: &str, policy: WaitPolicy, bytes: usize, variant: &str) -> Row {
+    Row {
+        policy: Some(policy.name().to_owned()),
+        submitters: Some(1),
+        workers: Some(1),
+        slots: Some(64),
+        ..row("nearcall", Some(workload), bytes, variant)
     }
 }
 
@@ -87,11 +93,12 @@ fn speed(latencies: Latencies) -> Taken {
 fn first(rounds: usize) -> Group {
     /// In a row, so that most find the caches as a call like them has left them.
     const CALLS: usize = 20;
-    let of = |variant| SIZES.map(|bytes| row("nearcall", Some("first"), bytes, Some(variant)));
+    const POLICY: WaitPolicy = WaitPolicy::Spin;
+    let of = |variant| SIZES.map(|bytes| engine_row("first", POLICY, bytes, variant));
     let rows = [of(IN_PLACE), of(COPIED)].concat();
     Group::new(rows, REPEATS, None, move |ground, _| {
         let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 2 * SIZES.len()]) };
-        let mut model = First::start(&home)?;
+        let mut model = First::start(&home, POLICY)?;
         let (mut in_place, mut copied) = (many(SIZES.len())?, many(SIZES.len())?);
         // Two of each size in turns, so that an answer is never that of the call before.
         let numbers = [1.0, 2.0];
@@ -107,6 +114,8 @@ fn first(rounds: usize) -> Group {
                     latencies.record(model.in_place(bytes)?);
                 }
             }
+        }
+        for _ in 0..rounds {
             for (arrays, latencies) in arrays.iter().zip(&mut copied) {
                 for (array, number) in arrays.iter().zip(numbers) {
                     latencies.record(model.copied(array, number)?);
@@ -119,32 +128,37 @@ fn first(rounds: usize) -> Group {
 }
 
 fn sum(rounds: usize) -> Group {
-    let mut rows = vec![row("nearcall", Some("sum"), LARGE, Some(IN_PLACE))];
-    rows.extend(PRIVATE.map(|(variant, _)| row("in-process", Some("sum"), LARGE, Some(variant))));
+    const POLICIES: [WaitPolicy; 2] = [WaitPolicy::Adaptive, WaitPolicy::Spin];
+    let ours = POLICIES.map(|policy| engine_row("sum", policy, LARGE, IN_PLACE));
+    let alone = PRIVATE.map(|(variant, _)| row("in-process", Some("sum"), LARGE, variant));
+    let rows = [ours, alone].concat();
     Group::new(rows, REPEATS, None, move |ground, _| {
-        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 3]) };
-        let mut model = Sum::start(&home, LARGE)?;
-        let mut taken = many(3)?;
-        for _ in 0..rounds {
-            let [ours, alone @ ..] = taken.as_mut_slice() else { break };
-            ours.record(model.in_place()?);
-            for ((_, copy), alone) in PRIVATE.into_iter().zip(alone) {
-                alone.record(model.in_process(copy)?);
+        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 4]) };
+        let (mut ours, mut alone) = (many(POLICIES.len())?, many(PRIVATE.len())?);
+        for (policy, ours) in POLICIES.into_iter().zip(&mut ours) {
+            let mut model = Sum::start(&home, LARGE, policy)?;
+            for _ in 0..rounds {
+                ours.record(model.in_place()?);
+                for ((_, copy), alone) in PRIVATE.into_iter().zip(&mut alone) {
+                    alone.record(model.in_process(copy)?);
+                }
             }
+            model.end()?;
         }
-        model.end()?;
-        Ok(taken.into_iter().map(|latencies| Some(speed(latencies))).collect())
+        Ok(ours.into_iter().chain(alone).map(|latencies| Some(speed(latencies))).collect())
     })
 }
 
 fn scaled(rounds: usize) -> Group {
-    let of = |system| WAYS.map(|(variant, _)| row(system, Some("scaled"), LARGE, Some(variant)));
-    let mut rows = [of("nearcall"), of("overhead")].concat();
-    rows.extend(MEMORIES.map(|variant| row("memcpy", None, LARGE, Some(variant))));
+    const POLICY: WaitPolicy = WaitPolicy::Adaptive;
+    let all = WAYS.map(|(variant, _)| engine_row("scaled", POLICY, LARGE, variant));
+    let less = all.clone().map(|row| Row { system: "overhead".to_owned(), ..row });
+    let mut rows = [all, less].concat();
+    rows.extend(MEMORIES.map(|variant| row("memcpy", None, LARGE, variant)));
     let count = rows.len();
     Group::new(rows, REPEATS, None, move |ground, _| {
         let Some(home) = ground.with_numpy()? else { return Ok(vec![None; count]) };
-        let mut model = Scaled::start(&home)?;
+        let mut model = Scaled::start(&home, POLICY)?;
         let mut memcpy = Memcpy::new(LARGE);
         let (mut all, mut less) = (many(WAYS.len())?, many(WAYS.len())?);
         let (mut warm, mut fresh) = (Latencies::new()?, Latencies::new()?);

@@ -125,13 +125,16 @@ fn throughput_and_growth_go_through_all_sizes() {
 #[test]
 fn arrays_stand_beside_copies_of_them_and_of_as_many_bytes() {
     let rows = rows(false);
-    let ours = "adaptive, 1 submitter, 1 worker, 64 slots";
+    let one = "1 submitter, 1 worker, 64 slots";
+    let ours = format!("adaptive, {one}");
     for size in ["1 KiB", "64 KiB", "1 MiB", "16 MiB"] {
         for sent in ["in place", "copied"] {
-            has(&rows, &format!("tensors: nearcall, first, {ours}, {size}, {sent}"));
+            has(&rows, &format!("tensors: nearcall, first, spin, {one}, {size}, {sent}"));
         }
     }
-    has(&rows, &format!("tensors: nearcall, sum, {ours}, 16 MiB, in place"));
+    for policy in ["adaptive", "spin"] {
+        has(&rows, &format!("tensors: nearcall, sum, {policy}, {one}, 16 MiB, in place"));
+    }
     for memory in ["memory as numpy takes it", "small pages"] {
         has(&rows, &format!("tensors: in-process, sum, 16 MiB, {memory}"));
     }

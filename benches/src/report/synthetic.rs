@@ -164,11 +164,17 @@ impl Run {
             ..calls("tensors", system, workload)
         };
         for bytes in [1 << 10, 64 << 10, 1 << 20, large] {
-            self.add(row("nearcall", "first", bytes, "in place"), 1_900.0, 0.1, 500);
-            let ns = 4_000.0 + bytes as f64 * 1.5;
-            self.add(row("nearcall", "first", bytes, "copied"), ns, 0.1, 50);
+            let spin = |variant| Row {
+                policy: Some("spin".to_owned()),
+                ..row("nearcall", "first", bytes, variant)
+            };
+            self.add(spin("in place"), 1_900.0, 0.1, 500);
+            self.add(spin("copied"), 4_000.0 + bytes as f64 * 1.5, 0.1, 50);
         }
-        self.add(row("nearcall", "sum", large, "in place"), 2.05e6, 0.1, 50);
+        for policy in ["adaptive", "spin"] {
+            let sum = row("nearcall", "sum", large, "in place");
+            self.add(Row { policy: Some(policy.to_owned()), ..sum }, 2.05e6, 0.1, 50);
+        }
         for (memory, ns) in [("memory as numpy takes it", 1.6e6), ("small pages", 2e6)] {
             self.add(row("in-process", "sum", large, memory), ns, 0.1, 50);
         }
