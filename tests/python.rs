@@ -7,79 +7,21 @@ mod common;
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::python::{Python, each, python_error, pythons, refusal};
 use common::{Bench, PATIENCE, death, leak_free, signal, wait_until};
 use nearcall::error::{CallError, RetrieveError, StartError, TaskError, WaitError};
 use nearcall::{
-    Builder, DType, Engine, Exit, PythonError, Refusal, Signature, Task, Tensor, Value, ValueRef,
-    WorkerHealth, WorkerState,
+    Builder, DType, Engine, Exit, Refusal, Signature, Task, Tensor, Value, ValueRef, WorkerHealth,
+    WorkerState,
 };
 use nix::sys::signal::Signal;
 
-/// A Python to test with.
-struct Python {
-    minor: String,
-    environment: PathBuf,
-    worker: PathBuf,
-}
-
-impl Python {
-    fn builder(&self, bench: &Bench, model: &str) -> Builder {
-        bench
-            .mark(Engine::builder(model))
-            .worker(&self.worker)
-            .python(&self.environment)
-            .python_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models"))
-            .workers(2)
-            .start_deadline(PATIENCE)
-    }
-}
-
-fn pythons() -> Vec<Python> {
-    let Ok(pythons) = std::env::var("NEARCALL_TEST_PYTHONS") else {
-        eprintln!("SKIPPED: no $NEARCALL_TEST_PYTHONS; `make test` sets it");
-        return Vec::new();
-    };
-    pythons
-        .split(';')
-        .map(|python| {
-            let mut parts = python.split('=');
-            let mut next = || parts.next().unwrap().to_owned();
-            Python { minor: next(), environment: next().into(), worker: next().into() }
-        })
-        .collect()
-}
-
-/// Runs a test with each Python.
-fn each(test: impl Fn(&Bench, &Python)) {
-    for python in pythons() {
-        leak_free(|bench| test(bench, &python));
-    }
-}
-
 fn one_str() -> Signature {
     Signature::new().str("how")
-}
-
-fn python_error(error: CallError) -> PythonError {
-    match error {
-        CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Python(error)))) => {
-            error
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn refusal(error: CallError) -> Refusal {
-    match error {
-        CallError::Wait(WaitError::Retrieve(RetrieveError::Task(TaskError::Refused(refusal)))) => {
-            refusal
-        }
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

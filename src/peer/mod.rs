@@ -7,6 +7,7 @@
 //! Not for services, and not covered by semantic versioning: host and worker must be of the same
 //! version, which the host checks.
 
+mod double;
 mod in_place;
 mod interrupt;
 mod last_words;
@@ -23,6 +24,8 @@ pub use crate::wire::{
     StartMethod, TENSOR_ALIGNMENT, Task, TaskReader, Tensor, TensorRef, ThreadReport, Value,
     ValueRef,
 };
+#[doc(hidden)]
+pub use double::SlotDouble;
 pub use in_place::{InPlace, KeptTensors, TensorMemory};
 pub(crate) use serve::Worker;
 pub(crate) use server::Version;

@@ -28,4 +28,5 @@ pub use signature::{Kind, Len, Parameter, Scalar, Signature};
 pub(crate) use task::PlacedTask;
 pub use task::{Arg, Task};
 pub use tensor::{DType, Element, MAX_RANK, Tensor, TensorRef};
+pub(crate) use value::write_placed_tag;
 pub use value::{MAX_DEPTH, Map, Seq, Value, ValueRef};

@@ -117,8 +117,9 @@ pub trait Element: Copy + sealed::Sealed {
         unsafe { slice::from_raw_parts(elements.as_ptr().cast(), size_of_val(elements)) }
     }
 
+    /// All elements that the bytes have. (An iterator of known length: one allocation, one copy.)
     #[doc(hidden)]
-    fn take(bytes: &[u8]) -> Option<Self>;
+    fn read(bytes: &[u8]) -> Vec<Self>;
 }
 
 macro_rules! elements {
@@ -128,9 +129,9 @@ macro_rules! elements {
         impl Element for $type {
             const DTYPE: DType = DType::$dtype;
 
-            #[inline]
-            fn take(bytes: &[u8]) -> Option<Self> {
-                Some(Self::from_ne_bytes(bytes.try_into().ok()?))
+            fn read(bytes: &[u8]) -> Vec<Self> {
+                let (elements, _) = bytes.as_chunks();
+                elements.iter().map(|element| Self::from_ne_bytes(*element)).collect()
             }
         }
     )*};
@@ -147,9 +148,8 @@ impl sealed::Sealed for bool {}
 impl Element for bool {
     const DTYPE: DType = DType::Bool;
 
-    #[inline]
-    fn take(bytes: &[u8]) -> Option<Self> {
-        bytes.first().map(|byte| *byte != 0)
+    fn read(bytes: &[u8]) -> Vec<Self> {
+        bytes.iter().map(|byte| *byte != 0).collect()
     }
 }
 
@@ -268,7 +268,7 @@ fn elements_in<T: Element>(dtype: DType, bytes: &[u8]) -> Result<Vec<T>, Element
     if dtype != T::DTYPE {
         return Err(ElementsError { asked: T::DTYPE, found: dtype });
     }
-    Ok(bytes.chunks_exact(dtype.size()).filter_map(T::take).collect())
+    Ok(T::read(bytes))
 }
 
 /// A tensor that is borrowed from an answer, or a task.

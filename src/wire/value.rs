@@ -216,7 +216,7 @@ pub(crate) fn write_tensor<W: Writer>(
 }
 
 /// Writes the tag of a tensor in place; what [`super::placed::write`] writes must follow.
-pub(super) fn write_placed_tag<W: Writer>(writer: &mut W) -> Result<(), EncodeError> {
+pub(crate) fn write_placed_tag<W: Writer>(writer: &mut W) -> Result<(), EncodeError> {
     put(writer, tag::PLACED)
 }
 

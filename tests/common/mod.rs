@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 pub(crate) mod crash;
+pub(crate) mod python;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -19,13 +19,14 @@ use crate::{answer, exception};
 
 /// How long, one after the other, the model's other threads get to let go of a task's tensors. One that
 /// has computed something for the call may still be about to drop what it was given.
-const GRACE: [Duration; 6] = [
+const GRACE: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_micros(100),
     Duration::from_micros(400),
     Duration::from_micros(1600),
     Duration::from_micros(6400),
     Duration::from_micros(25600),
+    Duration::from_micros(102_400),
 ];
 
 /// A model that was constructed and initialised.

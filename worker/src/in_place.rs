@@ -52,6 +52,11 @@ impl Exporter {
     }
 }
 
+/// Makes the class of these objects, which the first of them would else do in each worker.
+pub(crate) fn prepare(py: Python<'_>) {
+    py.get_type::<Exporter>();
+}
+
 /// The tensors in place of one task.
 #[derive(Default)]
 pub(crate) struct Tensors(Vec<Shown>);

@@ -51,10 +51,29 @@
 //! read-only `memoryview` of that format and shape. What cannot be one: without elements it is flat;
 //! with `float16` elements, before Python 3.12, it is a flat view of the bytes (format `B`).
 //!
+//! **Tensors in place**, which the host has reserved (`Engine::reserve`), arrive as the same kind of
+//! array, but over the very memory that the host has written, at a multiple of 64 bytes: nothing is
+//! copied. So they are the model's for the call only. Afterwards the slot is another task's, and an
+//! array that is still there, or a view of one, would show other numbers. That is found out, by the
+//! references to its memory, when the call's frames, arguments and answer are gone, garbage is collected,
+//! and other threads had a moment to let go. Who keeps an array all the same (in an attribute, a cache, a
+//! log that holds a traceback) keeps it as it was, as a private copy; but the task ends with an error
+//! that names the argument (`Refusal::Kept`), unless the model has raised one itself. A worker whose model
+//! keeps something for two seconds is replaced, one with too much of it ends at once.
+//! `numpy.array(x)`, or `bytes(x)`, is the copy to keep.
+//!
+//! Inputs are read-only. Outputs are writable, and hold anything at first: a model writes into
+//! them (`numpy.add(a, b, out=out)`). Returned, alone or in others, in whole or in a part in C order, an
+//! output is not copied; a second time it is. DLPack shares the memory too (`numpy.from_dlpack(x)`,
+//! `torch.from_dlpack(x)`): outputs always, inputs if numpy is 2.1 or later and the consumer knows
+//! read-only memory (DLPack 1.0). `torch.from_numpy(x)` shares it in any case, and knows nothing of
+//! read-only: a model that writes into an input so is killed.
+//!
 //! Returned, an array is whatever shows its memory as up to 32 dimensions of `bool`, 8 to 64-bit
 //! integers or 16 to 64-bit floats in this machine's byte order: `numpy.ndarray`, `array.array`,
 //! `memoryview`, `ctypes` arrays. It may have any strides. A `bytearray` counts as `bytes`, and numpy's
 //! scalars count as the `bool`, `int` or `float` they stand for; an array of rank 0 stays an array.
+//! One that is too large for the slot, and in C order, is copied once, straight to the host's memory.
 //! Masked arrays are an error: their masks would be lost. So are objects that only convert to an
 //! array (torch tensors): the model calls `.numpy()`.
 //!

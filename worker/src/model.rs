@@ -11,7 +11,7 @@ use crate::callee::Callee;
 use crate::garbage::Collector;
 use crate::handler::PythonModel;
 use crate::numpy::Numpy;
-use crate::signature;
+use crate::{in_place, signature};
 
 /// A model that was found, and can be called as far as could be checked without doing it.
 pub(crate) struct Blueprint {
@@ -70,6 +70,7 @@ impl Blueprint {
             // For tensors: here it is shared, and no task's deadline or interrupt can come in between. A
             // numpy that cannot be imported is told to the task that needs it.
             drop(Numpy::import(py));
+            in_place::prepare(py);
         }
         Ok(Self { target, signature: signature.clone(), collect_between_calls })
     }

@@ -1,5 +1,7 @@
 //! Nothing is kept of a call: neither of one that ends well nor of one that does not.
 
+use nearcall::TensorSpec;
+
 use super::*;
 
 /// Live blocks of Python's allocator: grows by one for each object that is not given back.
@@ -13,14 +15,18 @@ fn blocks() -> i64 {
 
 /// Repeats something; what it keeps must be far less than one block each time.
 #[track_caller]
-fn assert_keeps_nothing(what: &str, mut step: impl FnMut()) {
-    const TIMES: i64 = 20_000;
+fn assert_keeps_nothing(what: &str, step: impl FnMut()) {
+    assert_keeps_nothing_of(what, 20_000, step);
+}
+
+#[track_caller]
+fn assert_keeps_nothing_of(what: &str, times: i64, mut step: impl FnMut()) {
     // Caches fill at first.
     (0..200).for_each(|_| step());
     let before = blocks();
-    (0..TIMES).for_each(|_| step());
+    (0..times).for_each(|_| step());
     let kept = blocks() - before;
-    assert!(kept < TIMES / 20, "{what}: {kept} blocks kept by {TIMES} calls");
+    assert!(kept < times / 20, "{what}: {kept} blocks kept by {times} calls");
 }
 
 const SOURCE: &str = "
@@ -50,7 +56,7 @@ fn no_call_keeps_anything_however_it_ends() {
         let mut answer = AnswerBuf::new(4096);
         for what in ["fine", "type", "wide", "text", "key", "key text", "cyclic", "raise"] {
             let bytes = task((what, vec![1e300, 2.5, 0.1], vec!["one", "ä", ""]));
-            assert_keeps_nothing(what, || model.handle(&bytes, &mut answer));
+            assert_keeps_nothing(what, || handle_into(&mut model, &bytes, &mut answer));
         }
     });
 }
@@ -62,9 +68,9 @@ fn a_task_that_cannot_be_read_keeps_nothing() {
         let mut answer = AnswerBuf::new(4096);
         let mut bytes = task(("fine", vec![1e300, 2.5, 0.1], vec!["one", "two", "three"]));
         bytes.pop();
-        assert_keeps_nothing("cut", || model.handle(&bytes, &mut answer));
+        assert_keeps_nothing("cut", || handle_into(&mut model, &bytes, &mut answer));
         bytes.extend(b"e!");
-        assert_keeps_nothing("longer", || model.handle(&bytes, &mut answer));
+        assert_keeps_nothing("longer", || handle_into(&mut model, &bytes, &mut answer));
     });
 }
 
@@ -106,12 +112,46 @@ def f(what, x):
         for what in all {
             let bytes = [task(what), x.clone()].concat();
             assert_keeps_nothing(what, || {
-                model.handle(&bytes, &mut answer);
+                handle_into(&mut model, &bytes, &mut answer);
                 model.tidy();
             });
         }
         let cut = [task("echo"), x].concat();
-        assert_keeps_nothing("cut", || model.handle(&cut[..cut.len() - 1], &mut answer));
+        assert_keeps_nothing("cut", || handle_into(&mut model, &cut[..cut.len() - 1], &mut answer));
+    });
+}
+
+#[test]
+fn no_tensor_in_place_keeps_anything_however_its_call_ends() {
+    on_python(|| {
+        let source = "
+kept = []
+def f(x, out):
+    what = bytes(x).decode()
+    if what == 'raise': raise ValueError(x)
+    if what == 'views': return [memoryview(x)[1:], out, memoryview(out)[::2]]
+    if what == 'type': return [x, {out}]
+    if what == 'large': return [x, bytearray(10), memoryview(bytes(1000))]
+    if what == 'keep':
+        kept[:] = [out]
+        return x
+";
+        let signature = Signature::new().value("x").value("out");
+        let mut model = case(source, "f").signature(signature).start().unwrap();
+        let (mut in_place, mut answer) = (slot().in_place(), slot().answer());
+        for what in ["raise", "views", "type", "large", "keep", "none"] {
+            let shape = [what.len()];
+            let tensors: [(TensorSpec, &[u8]); 2] = [
+                (TensorSpec::input(DType::U8, &shape), what.as_bytes()),
+                (TensorSpec::output(DType::U8, &[8]), &[]),
+            ];
+            let task = slot().begin(&mut in_place, &tensors).unwrap().concat();
+            assert_keeps_nothing_of(what, 2000, || {
+                slot().begin(&mut in_place, &tensors).unwrap();
+                model.handle(&task, &mut in_place, &mut answer);
+                model.tidy();
+            });
+        }
     });
 }
 

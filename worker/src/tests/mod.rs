@@ -11,7 +11,10 @@ mod callee;
 mod calls;
 mod exceptions;
 mod garbage;
+mod in_place;
+mod kept;
 mod leaks;
+mod lent;
 mod processes;
 mod protocol;
 mod tensors;
@@ -29,7 +32,7 @@ use std::{env, fs, process, thread};
 
 use nearcall::peer::{
     AnswerBuf, DType, Handler, Limits, ModelSpec, Outcome, Patience, PythonError, Refusal, Runtime,
-    Setup, Signature, StartMethod, Tensor, ThreadReport, Value,
+    Setup, Signature, SlotDouble, StartMethod, Tensor, ThreadReport, Value,
 };
 use pyo3::prelude::*;
 
@@ -230,15 +233,32 @@ enum Ended {
     Refused(Refusal),
 }
 
+impl Ended {
+    fn decode(outcome: &[u8]) -> Self {
+        match Outcome::decode(outcome).unwrap() {
+            Outcome::Value(value) => Self::Value(value.to_owned()),
+            Outcome::Python(error) => Self::Python(error),
+            Outcome::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// A slot for all.
+fn slot() -> &'static SlotDouble {
+    static SLOT: LazyLock<SlotDouble> = LazyLock::new(|| SlotDouble::new().unwrap());
+    &SLOT
+}
+
+/// Hands over a task with nothing in place.
+fn handle_into(model: &mut PythonModel, task: &[u8], answer: &mut AnswerBuf) {
+    model.handle(task, &mut slot().in_place(), answer);
+}
+
 /// One task, with room for an answer of `limit` bytes.
 fn handle_in(model: &mut PythonModel, task: &[u8], limit: usize) -> Ended {
     let mut answer = AnswerBuf::new(limit);
-    model.handle(task, &mut answer);
-    match Outcome::decode(answer.finish()).unwrap() {
-        Outcome::Value(value) => Ended::Value(value.to_owned()),
-        Outcome::Python(error) => Ended::Python(error),
-        Outcome::Refused(refusal) => Ended::Refused(refusal),
-    }
+    handle_into(model, task, &mut answer);
+    Ended::decode(answer.finish())
 }
 
 fn handle(model: &mut PythonModel, task: &[u8]) -> Ended {

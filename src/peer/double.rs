@@ -1,0 +1,91 @@
+//! A slot without an engine around it, for the tests of handlers.
+
+use std::io;
+
+use super::in_place::InPlace;
+use crate::shm::{EXTENT_UNIT, Extent, MIN_SLOT_BYTES, Payload, Segment, Sizes};
+use crate::sys::memory::Access;
+use crate::wire::{AnswerBuf, IntoVec, Outcome, TensorSpec, place, write_placed_tag};
+
+/// A slot into which a handler's tests put tensors, and from which they take answers, as a host does.
+#[doc(hidden)]
+pub struct SlotDouble(Segment);
+
+impl SlotDouble {
+    /// # Errors
+    /// There is no shared memory.
+    pub fn new() -> io::Result<Self> {
+        let payload_bytes = EXTENT_UNIT << 9;
+        let sizes = Sizes { slots: 1, slot_bytes: MIN_SLOT_BYTES, workers: 1, payload_bytes };
+        let segment = Segment::create(sizes);
+        Ok(Self(segment.map_err(|error| io::Error::other(format!("{error:?}")))?))
+    }
+
+    /// As a worker has it.
+    pub fn in_place(&self) -> InPlace<'_> {
+        InPlace::new(self.0.large())
+    }
+
+    /// As a worker has it.
+    pub fn answer(&self) -> AnswerBuf {
+        AnswerBuf::new(self.0.large().room()).with_error_limit(MIN_SLOT_BYTES as usize)
+    }
+
+    /// Begins a task with these tensors: the bytes of inputs, nothing for outputs. Gives the encoded
+    /// arguments.
+    ///
+    /// # Errors
+    /// No such tensors, or no room for them.
+    pub fn begin(
+        &self,
+        in_place: &mut InPlace<'_>,
+        tensors: &[(TensorSpec, &[u8])],
+    ) -> io::Result<Vec<Vec<u8>>> {
+        let large = self.0.large();
+        let specs: Vec<_> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
+        let (placements, ends) = place(&specs).map_err(io::Error::other)?;
+        for (extent, end) in Extent::IN_PLACE.into_iter().zip(ends) {
+            large.reserve(0, extent, 0, end as usize)?;
+        }
+        let inputs = large.map(0, Extent::Input, Access::Write)?;
+        in_place.begin(0);
+        let mut arguments = Vec::new();
+        for (placement, (_, bytes)) in placements.iter().zip(tensors) {
+            if !placement.is_output {
+                let start = inputs.at(placement.offset, bytes.len());
+                let start = start.ok_or(io::ErrorKind::InvalidInput)?;
+                // SAFETY: inside the mapping, where pages are reserved, and not where `bytes` are.
+                unsafe { start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+            }
+            let mut argument = Vec::new();
+            write_placed_tag(&mut IntoVec(&mut argument)).map_err(io::Error::other)?;
+            placement.write(&mut IntoVec(&mut argument)).map_err(io::Error::other)?;
+            arguments.push(argument);
+        }
+        Ok(arguments)
+    }
+
+    /// Bytes of tensors that models in this process keep.
+    pub fn kept_bytes() -> u64 {
+        InPlace::kept_bytes()
+    }
+
+    /// An outcome's message with the outputs that it names.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn spliced(&self, message: &[u8]) -> io::Result<Vec<u8>> {
+        let (large, mut whole) = (self.0.large(), Payload::new());
+        Outcome::splice(message, large.room() as u64, &mut whole, |offset, len, into| {
+            large.append(0, Extent::Output, offset, len, into)
+        })
+        .map_err(|error| io::Error::other(format!("{error:?}")))?;
+        Ok(whole.to_vec())
+    }
+}
+
+impl std::fmt::Debug for SlotDouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SlotDouble").finish_non_exhaustive()
+    }
+}
