@@ -48,8 +48,8 @@ const WAYS: [(&str, Way); 4] = [
 const MEMORIES: [&str; 2] = ["warm memory", "fresh memory"];
 
 pub(super) fn plan(quick: bool) -> Vec<Group> {
-    let rounds = if quick { 10 } else { 30 };
-    vec![first(rounds), sum(rounds), scaled(rounds)]
+    let rounds = if quick { 6 } else { 30 };
+    vec![first(rounds), sum(3 * rounds), scaled(rounds)]
 }
 
 fn row(system: &str, workload: Option<&str>, bytes: usize, variant: &str) -> Row {
