@@ -229,11 +229,11 @@ fn an_idle_worker_keeps_no_large_task_or_answer() {
 /// Not a test by itself: run by the next one, with a limit on the length of files.
 #[test]
 #[ignore = "needs a limit on files: run by another test"]
-fn where_files_may_have_four_megabytes() {
+fn where_files_may_have_eight_megabytes() {
     leak_free(|bench| {
         let error = bench.builder("echo").start().unwrap_err();
         let StartError::FileSizeLimit { needed, limit } = error else { panic!("{error}") };
-        assert!(needed > 64 * 2 * (64 << 20) && limit == 4 << 20, "{error}");
+        assert!(needed > 64 * 4 * (64 << 20) && limit == 8 << 20, "{error}");
         let builder = echo(bench).slots(1);
         let engine = builder.start().unwrap();
         let text = text(500_000, 1);
@@ -244,10 +244,10 @@ fn where_files_may_have_four_megabytes() {
 #[test]
 fn a_limit_on_the_length_of_files_is_told_at_the_start_and_kills_nobody_later() {
     let script = "ulimit -S -f $1 && exec \"$0\" \
-                  --exact where_files_may_have_four_megabytes --ignored --test-threads=1";
+                  --exact where_files_may_have_eight_megabytes --ignored --test-threads=1";
     let own = std::env::current_exe().unwrap();
     // In blocks of 1,024 bytes, or of 512, says whoever's shell it is: bash's has 1,024.
-    let output = Command::new("bash").args(["-c", script]).arg(own).arg("4096").output().unwrap();
+    let output = Command::new("bash").args(["-c", script]).arg(own).arg("8192").output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && out.contains("1 passed"), "{out} {output:?}");
 }
