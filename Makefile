@@ -23,11 +23,12 @@ release:
 
 bench: release yardstick ## measure everything, beside the limits and the rivals: ten minutes, idle
 	cargo build --locked --release -p nearcall-rivals
-	rivals=$$(scripts/rivals) && \
-	target/release/nearcall bench --python "$(PYTHON)" --rivals-python "$$rivals"
+	rivals=$$(scripts/rivals) && numpy=$$(scripts/python venv "$(PYTHON)" || echo "$(PYTHON)") && \
+	target/release/nearcall bench --python "$(PYTHON)" --rivals-python "$$rivals" --numpy-python "$$numpy"
 
-bench-quick: release yardstick ## measure one call after another, the limits and throughput: a minute, idle
-	target/release/nearcall bench --quick --python "$(PYTHON)"
+bench-quick: release yardstick ## measure one call after another, limits, throughput, arrays: a minute, idle
+	numpy=$$(scripts/python venv "$(PYTHON)" || echo "$(PYTHON)") && \
+	target/release/nearcall bench --quick --python "$(PYTHON)" --numpy-python "$$numpy"
 
 # Apart from the others: each of them has the features of its own dependencies only.
 .PHONY: yardstick

@@ -6,8 +6,8 @@
 //! # Layout
 //! - `group`: rows that are measured in one go, turn by turn
 //! - `systems`: one turn of the engine, or of what another program runs; and what its row is called
-//! - `hot`, `garbage`, `limits`, `parked`, `load`, `throughput`, `growth`, `cost`, `rivals`: the
-//!   cases; `garbage` is a part of `hot`
+//! - `hot`, `garbage`, `limits`, `parked`, `load`, `throughput`, `growth`, `tensors`, `cost`,
+//!   `rivals`: the cases; `garbage` is a part of `hot`
 
 pub(crate) mod cost;
 pub(crate) mod garbage;
@@ -19,6 +19,7 @@ pub(crate) mod load;
 pub(crate) mod parked;
 pub(crate) mod rivals;
 pub(crate) mod systems;
+pub(crate) mod tensors;
 pub(crate) mod throughput;
 
 #[cfg(test)]
@@ -27,11 +28,11 @@ mod tests;
 pub use group::Group;
 
 /// All cases, in the order in which they are measured and reported.
-pub const NAMES: [&str; 8] =
-    ["hot", "limits", "parked", "load", "throughput", "growth", "cost", "rivals"];
+pub const NAMES: [&str; 9] =
+    ["hot", "limits", "parked", "load", "throughput", "growth", "tensors", "cost", "rivals"];
 
 /// Those of a quick run.
-pub const QUICK: [&str; 3] = ["hot", "limits", "throughput"];
+pub const QUICK: [&str; 4] = ["hot", "limits", "throughput", "tensors"];
 
 /// What is measured for a case; in a quick run less, or for a shorter time. Nothing for a case
 /// that there is not.
@@ -43,6 +44,7 @@ pub fn plan(case: &str, quick: bool) -> Vec<Group> {
         "load" => load::plan(),
         "throughput" => throughput::plan(quick),
         "growth" => growth::plan(),
+        "tensors" => tensors::plan(quick),
         "cost" => cost::plan(),
         "rivals" => rivals::plan(),
         _ => Vec::new(),

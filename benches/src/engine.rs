@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nearcall::error::SubmitError;
-use nearcall::{Answer, Engine, Signature, Task, Ticket, WaitPolicy};
+use nearcall::{Answer, Builder, Engine, Signature, Task, Ticket, WaitPolicy};
 use nix::unistd::Pid;
 
 use crate::clock;
@@ -15,7 +15,7 @@ use crate::order::{NotHere, Pace};
 use crate::workload::{BIG_MODEL_ANSWER, FLOATS, INT, STRS, Workload};
 
 /// No call of a benchmark takes this long; one that does fails it.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all engines of a run have in common.
 #[derive(Debug, Clone)]
@@ -26,6 +26,27 @@ pub struct Home {
     pub worker: Option<PathBuf>,
     /// The folder with the models.
     pub models: PathBuf,
+}
+
+impl Home {
+    /// A configuration with all of it, for a model in that folder.
+    pub(crate) fn builder(&self, model: &str) -> Builder {
+        let builder = Engine::builder(model).python(&self.python).python_path(&self.models);
+        match &self.worker {
+            Some(worker) => builder.worker(worker),
+            None => builder,
+        }
+    }
+}
+
+/// Ends an engine, in order.
+///
+/// # Errors
+/// When it does not end so.
+pub(crate) fn end(engine: &Engine) -> anyhow::Result<()> {
+    let shutdown = engine.shutdown(PATIENCE);
+    ensure!(shutdown.drained && shutdown.killed == 0, "the engine did not end: {shutdown:?}");
+    Ok(())
 }
 
 /// An engine's configuration, as far as it is varied.
@@ -80,18 +101,14 @@ impl Running {
                 .int("int_feature"),
             Workload::Echo(_) => Signature::new().str("text"),
         };
-        let mut builder = Engine::builder("bench_model:Model")
+        let builder = home
+            .builder("bench_model:Model")
             .method(subject.workload.method())
-            .python(&home.python)
-            .python_path(&home.models)
             .signature(signature)
             .workers(subject.workers)
             .slots(subject.slots)
             .slot_bytes(subject.slot_bytes)
             .wait_policy(subject.policy);
-        if let Some(worker) = &home.worker {
-            builder = builder.worker(worker);
-        }
         let engine = builder.start().context("the engine could not be started")?;
         let policy = engine.wait_policy();
         ensure!(
@@ -107,9 +124,7 @@ impl Running {
     /// # Errors
     /// When it does not end so.
     pub fn end(self) -> anyhow::Result<()> {
-        let shutdown = self.engine.shutdown(PATIENCE);
-        ensure!(shutdown.drained && shutdown.killed == 0, "the engine did not end: {shutdown:?}");
-        Ok(())
+        end(&self.engine)
     }
 
     /// CPU time of this process and of the workers, in seconds.

@@ -1,9 +1,10 @@
 //! What the turns of a run have in common: the Python, the models, the other programs.
 
 use std::io::{Write, stderr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 
 use crate::engine::{Home, Running, Subject};
 use crate::measure::{Span, Turn};
@@ -32,6 +33,8 @@ pub struct Places {
     pub python: PathBuf,
     /// The interpreter of the rivals, with their packages.
     pub rivals_python: PathBuf,
+    /// The interpreter of models that need numpy.
+    pub numpy_python: PathBuf,
 }
 
 /// The ground on which all turns of a run take place. What they started ends with it.
@@ -42,6 +45,8 @@ pub struct Ground {
     models: Models,
     yardstick: Option<Peer>,
     rivals: Option<Peer>,
+    /// Whether there is numpy, once that was asked.
+    has_numpy: Option<bool>,
     notes: Vec<String>,
     stop: Box<dyn Fn() -> bool>,
 }
@@ -59,7 +64,16 @@ impl Ground {
             worker: places.worker.clone(),
             models: models.path(),
         };
-        Ok(Self { home, places, models, yardstick: None, rivals: None, notes: Vec::new(), stop })
+        Ok(Self {
+            home,
+            places,
+            models,
+            yardstick: None,
+            rivals: None,
+            has_numpy: None,
+            notes: Vec::new(),
+            stop,
+        })
     }
 
     fn go_on(&self) -> anyhow::Result<()> {
@@ -70,6 +84,28 @@ impl Ground {
     /// What all engines have in common.
     pub(crate) fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// As [`home`](Self::home), for models that need numpy; `None`, and a note, if there is none.
+    ///
+    /// # Errors
+    /// The interpreter does not run; or it is time to end.
+    pub(crate) fn with_numpy(&mut self) -> anyhow::Result<Option<Home>> {
+        self.go_on()?;
+        let python = self.places.numpy_python.clone();
+        let has_numpy = match self.has_numpy {
+            Some(known) => known,
+            None => *self.has_numpy.insert(has_numpy(&python)?),
+        };
+        if !has_numpy {
+            let python = python.display();
+            self.note(format!(
+                "arrays are left out: {python} has no numpy; name an environment that has with \
+                 --numpy-python VENV"
+            ));
+            return Ok(None);
+        }
+        Ok(Some(Home { python, ..self.home.clone() }))
     }
 
     /// An engine; `None`, and a note, if it cannot be had so on this machine.
@@ -151,4 +187,14 @@ impl Ground {
             self.notes.push(text);
         }
     }
+}
+
+fn has_numpy(python: &Path) -> anyhow::Result<bool> {
+    let status = Command::new(python)
+        .args(["-c", "import numpy"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .with_context(|| format!("{} does not start", python.display()))?;
+    Ok(status.success())
 }

@@ -9,7 +9,7 @@
 //! - [`compare`]: two results beside each other
 //! - [`table`], [`report`]: results on a terminal and as a page
 //! - [`ground`]: what all turns of a run have in common: the Python, the models, the programs
-//! - [`engine`]: the engine under the benchmark
+//! - [`engine`], [`tensors`]: the engine under the benchmark; with arrays
 //! - [`order`]: the pipe to the programs that run everything else (`benches/yardstick`,
 //!   `benches/rivals`), which are apart because they link libpython, or are heavy
 //! - [`rows`], [`machine`]: what goes into `bench.json`
@@ -30,4 +30,5 @@ pub mod rows;
 pub mod run;
 pub mod table;
 pub mod targets;
+pub mod tensors;
 pub mod workload;

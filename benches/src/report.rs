@@ -79,6 +79,15 @@ pub fn html(results: &Results, measured: &[Measured]) -> anyhow::Result<String> 
             body: charts(lines::growth(&case("growth"))),
         },
         Section {
+            id: "tensors",
+            title: "Tensors: arrays that are not copied",
+            about: "Arrays of float32 that the host writes where the model reads them, beside arrays \
+                    that are sent with the task; the model's sum over shared memory, beside its sum \
+                    over its own; and arrays that come back, less what the model takes to compute \
+                    them (overhead), beside a copy of as many bytes.",
+            body: charts(lines::tensors(&case("tensors")) + &ranks::tensors(&case("tensors"))),
+        },
+        Section {
             id: "cost",
             title: "Cost: CPU time beside latency",
             about: "What each wait policy costs in CPU time of all processes, and what it gives for it.",

@@ -45,11 +45,12 @@ impl Machine {
 /// the largest of all, `samples` counts all. What does not apply is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// `hot`, `limits`, `parked`, `load`, `throughput`, `growth`, `cost` or `rivals`.
+    /// `hot`, `limits`, `parked`, `load`, `throughput`, `growth`, `tensors`, `cost` or `rivals`.
     pub case: String,
-    /// `nearcall`, or what it is compared with; `overhead`: `nearcall` less `in-process`.
+    /// `nearcall`, or what it is compared with; `overhead`: `nearcall` less `in-process`, or less what
+    /// the model says that it took itself.
     pub system: String,
-    /// The name of a [`Workload`](crate::workload::Workload).
+    /// The name of a [`Workload`](crate::workload::Workload), or of a method of `tensor_model.py`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     /// The engine's wait policy: `adaptive`, `spin` or `park`.
@@ -125,11 +126,14 @@ pub struct Figures {
     /// meets its target, wherever the CPUs are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_limit: Option<f64>,
+    /// Bytes of an array in a second of the p50, where all of it is read or copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<f64>,
 }
 
 impl Figures {
     /// Each figure with its name in the file, and whether a smaller one is better.
-    pub fn all(&self) -> [(&'static str, Option<f64>, bool); 10] {
+    pub fn all(&self) -> [(&'static str, Option<f64>, bool); 11] {
         [
             ("p50_ns", self.p50_ns, true),
             ("p90_ns", self.p90_ns, true),
@@ -141,6 +145,7 @@ impl Figures {
             ("cpu_percent", self.cpu_percent, true),
             ("cache_line_ns", self.cache_line_ns, true),
             ("of_limit", self.of_limit, true),
+            ("bytes_per_second", self.bytes_per_second, false),
         ]
     }
 
@@ -181,6 +186,7 @@ impl Figures {
             cpu_percent: pick(|f| f.cpu_percent),
             cache_line_ns: pick(|f| f.cache_line_ns),
             of_limit: pick(|f| f.of_limit),
+            bytes_per_second: pick(|f| f.bytes_per_second),
         }
     }
 }

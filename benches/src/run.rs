@@ -32,6 +32,8 @@ pub struct Options {
     pub rivals: PathBuf,
     /// The environment of the rivals; `python` if there is none.
     pub rivals_python: Option<PathBuf>,
+    /// The environment of models that need numpy; `python` if there is none.
+    pub numpy_python: Option<PathBuf>,
     /// Where the results go.
     pub json: PathBuf,
     /// Where the page goes.
@@ -54,10 +56,12 @@ impl Run {
     /// What is missing, and what to do about it.
     pub fn prepare(options: &Options) -> anyhow::Result<Self> {
         let python = Interpreter::find(options.python.as_deref())?;
-        let rivals_python = match &options.rivals_python {
-            Some(path) => Interpreter::find(Some(path))?.executable,
-            None => python.executable.clone(),
+        let other = |path: &Option<PathBuf>| match path {
+            Some(path) => Interpreter::find(Some(path)).map(|found| found.executable),
+            None => Ok(python.executable.clone()),
         };
+        let rivals_python = other(&options.rivals_python)?;
+        let numpy_python = other(&options.numpy_python)?;
         let run = Self {
             json: options.json.clone(),
             report: options.report.clone(),
@@ -68,6 +72,7 @@ impl Run {
                 rivals: options.rivals.clone(),
                 python: python.executable,
                 rivals_python,
+                numpy_python,
             },
             cases: chosen(options)?,
         };

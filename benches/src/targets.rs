@@ -32,6 +32,8 @@ pub fn targets(rows: &[Row]) -> Vec<Target> {
     targets.extend(RIVALS.map(|rival| rows.rival(rival)));
     targets.extend(rows.parked().into_iter().map(Some));
     targets.extend([rows.many_submitters(), rows.collapse(), rows.slots()]);
+    targets.extend([rows.any_size(), rows.sum_in_place()]);
+    targets.extend(ANSWERS.map(|answer| rows.array_back(answer)));
     targets.extend(["adaptive", "park"].map(|policy| rows.idle(policy)));
     targets.into_iter().flatten().collect()
 }
@@ -46,8 +48,13 @@ const RIVALS: [Rival; 3] = [
     ("iceoryx2, spinning", 4.0, "4 times faster"),
 ];
 
+/// How an array comes back. Each is held against a copy into warm memory: a fresh answer mostly gets the
+/// pages that the allocator has kept of the last one.
+const ANSWERS: [&str; 2] = ["in place, answer reused", "in place, fresh answer"];
+
 const P50: Figure = |figures| figures.p50_ns;
 const RATE: Figure = |figures| figures.per_second;
+const SPEED: Figure = |figures| figures.bytes_per_second;
 
 type Figure = fn(&Figures) -> Option<f64>;
 
@@ -194,6 +201,69 @@ impl<'a> Rows<'a> {
         })
     }
 
+    fn any_size(&self) -> Option<Target> {
+        let in_place = |row: &&Row| {
+            row.case == "tensors"
+                && row.workload.as_deref() == Some("first")
+                && row.variant.as_deref() == Some("in place")
+        };
+        let rows: Vec<&Row> = self.0.iter().filter(in_place).collect();
+        let repeats = rows.iter().map(|row| row.repeats.len()).min()?;
+        let times = |repeat: usize| {
+            let p50 = |row: &&Row| row.repeats.get(repeat).and_then(P50);
+            let p50s: Vec<f64> = rows.iter().filter_map(p50).collect();
+            let smallest = p50s.iter().copied().min_by(f64::total_cmp)?;
+            Some(p50s.iter().copied().max_by(f64::total_cmp)? / smallest)
+        };
+        let times = median((0..repeats).filter_map(times).collect())?;
+        let p50s: Vec<String> =
+            rows.iter().filter_map(|row| P50(&row.figures)).map(units::time).collect();
+        Some(Target {
+            figure: "array in place, 1 KiB to 16 MiB, x[0], p50".to_owned(),
+            measured: format!("within {} times ({})", units::ratio(times), p50s.join(", ")),
+            target: "constant within 1.5 times",
+            met: times <= 1.5,
+        })
+    }
+
+    fn sum_in_place(&self) -> Option<Target> {
+        let sum = |row: &Row| row.workload.as_deref() == Some("sum");
+        let ours = self.find("tensors", "nearcall", |row| sum(row) && adaptive(row))?;
+        let spinning = self.find("tensors", "nearcall", |row| sum(row) && !adaptive(row));
+        let share = |ours: &Row, memory: &str| {
+            let has = |row: &Row| sum(row) && row.variant.as_deref() == Some(memory);
+            ratio(ours, self.find("tensors", "in-process", has)?, SPEED)
+        };
+        let told = |share: f64| units::percent(100.0 * share);
+        let mut more: Vec<String> = SPEED(&ours.figures).map(units::speed).into_iter().collect();
+        let small = share(ours, "small pages");
+        more.extend(small.map(|share| format!("beside small pages {}", told(share))));
+        let as_numpy = "memory as numpy takes it";
+        let spin = spinning.and_then(|spinning| share(spinning, as_numpy));
+        more.extend(spin.map(|share| format!("spinning {}", told(share))));
+        let share = share(ours, as_numpy)?;
+        Some(Target {
+            figure: "16 MiB summed by numpy, in place".to_owned(),
+            measured: format!("{} ({})", told(share), more.join("; ")),
+            target: "95 % of the in-process speed",
+            met: share >= 0.95,
+        })
+    }
+
+    fn array_back(&self, variant: &str) -> Option<Target> {
+        let has = |row: &Row, variant| row.variant.as_deref() == Some(variant);
+        let ours = self.find("tensors", "overhead", |row| has(row, variant))?;
+        let theirs = self.find("tensors", "memcpy", |row| has(row, "warm memory"))?;
+        let times = ratio(ours, theirs, P50)?;
+        let time = |row: &Row| P50(&row.figures).map(units::time).unwrap_or_default();
+        Some(Target {
+            figure: format!("16 MiB answer, {variant}, p50 less the model's own"),
+            measured: format!("{} times ({})", units::ratio(times), time(ours)),
+            target: "one memcpy of 16 MiB, within 1.25 times",
+            met: times <= 1.25,
+        })
+    }
+
     fn idle(&self, policy: &str) -> Option<Target> {
         let idle = |row: &Row| {
             row.variant.as_deref() == Some("idle") && row.policy.as_deref() == Some(policy)
@@ -225,8 +295,11 @@ fn rate_of(row: &Row) -> String {
 fn ratio(of: &Row, beside: &Row, figure: Figure) -> Option<f64> {
     let one = |of: &Figures, beside: &Figures| Some(figure(of)? / figure(beside)?);
     let pairs = of.repeats.iter().zip(&beside.repeats);
-    let mut ratios: Vec<f64> = pairs.filter_map(|(of, beside)| one(of, beside)).collect();
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios.get(ratios.len() / 2).copied();
+    let median = median(pairs.filter_map(|(of, beside)| one(of, beside)).collect());
     median.or_else(|| one(&of.figures, &beside.figures)).filter(|ratio| ratio.is_finite())
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }

@@ -54,7 +54,10 @@ impl Workload {
     }
 }
 
-const MODEL: &str = include_str!("../models/bench_model.py");
+const MODELS: [(&str, &str); 2] = [
+    ("bench_model.py", include_str!("../models/bench_model.py")),
+    ("tensor_model.py", include_str!("../models/tensor_model.py")),
+];
 
 /// A private folder with the models, removed when dropped. The program carries them, so that it
 /// runs from anywhere.
@@ -67,7 +70,9 @@ impl Models {
     /// What the system says.
     pub fn unpack() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("nearcall-bench-").tempdir()?;
-        fs::write(folder.path().join("bench_model.py"), MODEL)?;
+        for (name, text) in MODELS {
+            fs::write(folder.path().join(name), text)?;
+        }
         Ok(Self(folder))
     }
 

@@ -25,7 +25,7 @@ use crate::stop::Stop;
 /// if it could not begin, 130 after Ctrl-C.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// In under a minute: hot, limits and throughput, and less of them
+    /// In about a minute: hot, limits, throughput and tensors, and less of them
     #[arg(long)]
     quick: bool,
 
@@ -39,6 +39,7 @@ pub(crate) struct BenchArgs {
         value_name = "OLD.json",
         conflicts_with_all = [
             "quick", "cases", "report", "python", "worker", "yardstick", "rivals", "rivals_python",
+            "numpy_python",
         ]
     )]
     compare: Option<PathBuf>,
@@ -72,6 +73,11 @@ pub(crate) struct BenchArgs {
     /// package is not there are left out
     #[arg(long, value_name = "VENV")]
     rivals_python: Option<PathBuf>,
+
+    /// Virtual environment with numpy, for the case tensors, of the same minor version [default: that
+    /// of --python]; the case is left out if numpy is not there
+    #[arg(long, value_name = "VENV")]
+    numpy_python: Option<PathBuf>,
 }
 
 /// Measures, or compares. The exit status says whether all went well.
@@ -105,6 +111,7 @@ impl BenchArgs {
             yardstick: self.yardstick.clone().unwrap_or_else(|| sibling("nearcall-yardstick")),
             rivals: self.rivals.clone().unwrap_or_else(|| sibling("nearcall-rivals")),
             rivals_python: self.rivals_python.clone(),
+            numpy_python: self.numpy_python.clone(),
             json: self.json.clone(),
             report: self.report.clone().unwrap_or_else(|| self.json.with_file_name("report.html")),
         }

@@ -198,17 +198,67 @@ fn files_that_are_not_there_or_no_results_are_named() {
     }
 }
 
-#[test]
-fn a_run_that_is_interrupted_leaves_nothing() {
+/// The default environment, which has numpy, and the worker that was built for it.
+fn environment() -> Option<(String, String)> {
     let listed = std::env::var("NEARCALL_TEST_PYTHONS").unwrap_or_default();
     // minor=environment=worker, separated by semicolons.
     let first: Vec<_> = listed.split(';').next().unwrap_or_default().split('=').collect();
     let [_, environment, worker] = first.as_slice() else {
         eprintln!("SKIPPED: no $NEARCALL_TEST_PYTHONS; `make test` makes them");
-        return;
+        return None;
     };
+    Some((environment.to_string(), worker.to_string()))
+}
+
+#[test]
+fn arrays_are_left_out_where_there_is_no_numpy() {
     let desk = Desk::new();
-    let load = ["--case", "load", "--python", environment, "--worker", worker];
+    // Runs, and cannot import anything.
+    let own = desk.path("python").display().to_string();
+    desk.script(
+        "python",
+        &format!("case \"$*\" in *numpy*) exit 1;; esac; echo {own}; echo 3.11.2"),
+    );
+    let tensors = ["--case", "tensors", "--python", "./python"];
+    let (_, stderr) = expect(desk.bench(&tensors), 0);
+    let note = format!("arrays are left out: {own} has no numpy");
+    assert_eq!(stderr.matches(&note).count(), 1, "{stderr}");
+    let json = fs::read(desk.path("target/nearcall/bench.json")).unwrap();
+    let results: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(results["rows"], json!([]));
+}
+
+#[test]
+fn arrays_are_measured_with_the_numpy_that_is_named() {
+    let Some((environment, worker)) = environment() else { return };
+    let desk = Desk::new();
+    let arguments = ["--quick", "--case", "tensors", "--python", "./python"];
+    let mut command = desk.bench(&arguments);
+    command.args(["--numpy-python", &environment, "--worker", &worker]);
+    let (stdout, _) = expect(command, 0);
+    // Targets are told of, met or not.
+    for told in ["array in place", "16 MiB summed", "16 MiB answer"] {
+        assert!(stdout.contains(told), "{told}: {stdout}");
+    }
+    let json = fs::read(desk.path("target/nearcall/bench.json")).unwrap();
+    let results: Value = serde_json::from_slice(&json).unwrap();
+    let rows = results["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 22);
+    for row in rows {
+        let has = |figure: &str| row[figure].as_f64().is_some_and(|value| value > 0.0);
+        assert!(has("p50_ns") && row["repeats"].as_array().unwrap().len() == 5, "{row}");
+        let whole = row["workload"] == "first"
+            || row["system"] == "nearcall" && row["workload"] == "scaled";
+        assert_eq!(has("bytes_per_second"), !whole, "{row}");
+    }
+    assert_eq!(fs::read_dir(desk.path("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_that_is_interrupted_leaves_nothing() {
+    let Some((environment, worker)) = environment() else { return };
+    let desk = Desk::new();
+    let load = ["--case", "load", "--python", &environment, "--worker", &worker];
     let mut child = desk.bench(&load).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     assert_eq!(stderr.next().unwrap().unwrap(), "load: repeat 1 of 3");

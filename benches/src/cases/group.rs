@@ -152,6 +152,7 @@ mod tests {
             rivals: nowhere(),
             python: nowhere(),
             rivals_python: nowhere(),
+            numpy_python: nowhere(),
         };
         Ground::prepare(places, Box::new(|| false)).unwrap()
     }

@@ -123,6 +123,34 @@ fn throughput_and_growth_go_through_all_sizes() {
 }
 
 #[test]
+fn arrays_stand_beside_copies_of_them_and_of_as_many_bytes() {
+    let rows = rows(false);
+    let one = "1 submitter, 1 worker, 64 slots";
+    let ours = format!("adaptive, {one}");
+    for size in ["1 KiB", "64 KiB", "1 MiB", "16 MiB"] {
+        for sent in ["in place", "copied"] {
+            has(&rows, &format!("tensors: nearcall, first, spin, {one}, {size}, {sent}"));
+        }
+    }
+    for policy in ["adaptive", "spin"] {
+        has(&rows, &format!("tensors: nearcall, sum, {policy}, {one}, 16 MiB, in place"));
+    }
+    for memory in ["memory as numpy takes it", "small pages"] {
+        has(&rows, &format!("tensors: in-process, sum, 16 MiB, {memory}"));
+    }
+    for back in ["in place", "copied"] {
+        for answer in ["answer reused", "fresh answer"] {
+            for system in ["nearcall", "overhead"] {
+                has(&rows, &format!("tensors: {system}, scaled, {ours}, 16 MiB, {back}, {answer}"));
+            }
+        }
+    }
+    for memory in ["warm", "fresh"] {
+        has(&rows, &format!("tensors: memcpy, 16 MiB, {memory} memory"));
+    }
+}
+
+#[test]
 fn rivals_stand_behind_the_engine() {
     let rows: Vec<Row> = plan("rivals", false).into_iter().flat_map(|group| group.rows).collect();
     for workload in ["big_model", "noop"] {

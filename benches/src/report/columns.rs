@@ -75,6 +75,7 @@ fn cells(row: &Row) -> Vec<Cell> {
         ("p99.9", figures.p999_ns.map(units::time)),
         ("max", figures.max_ns.map(units::time)),
         ("calls", figures.per_second.map(units::rate)),
+        ("speed", figures.bytes_per_second.map(units::speed)),
         ("CPU/M calls", figures.cpu_s_per_million.map(units::cpu_seconds)),
         ("CPU", figures.cpu_percent.map(units::percent)),
     ]);

@@ -74,6 +74,11 @@ pub(crate) fn growth(rows: &[&Row]) -> String {
     latencies + &rates("calls per second, growing workers", WORKERS, rows)
 }
 
+/// Latency over the size of an array.
+pub(crate) fn tensors(rows: &[&Row]) -> String {
+    latencies(PAYLOAD, rows)
+}
+
 /// A line of a sweep: what its rows have in common, and the rows.
 type Line<'a> = (Row, Vec<&'a Row>);
 

@@ -39,6 +39,18 @@ pub(crate) fn pipelined(rows: &[&Row]) -> String {
     rates("pipelined from one thread: calls per second", &rows)
 }
 
+/// Arrays of one size that are summed, or that come back.
+pub(crate) fn tensors(rows: &[&Row]) -> String {
+    let chart = |title, workloads: [Option<&str>; 2]| {
+        let mut rows = rows.to_vec();
+        rows.retain(|row| workloads.contains(&row.workload.as_deref()));
+        latencies(title, &rows, None)
+    };
+    let back = "a 16 MiB array comes back: p50, and p99 as a thin line";
+    chart("a 16 MiB array is summed: p50, and p99 as a thin line", [Some("sum"); 2])
+        + &chart(back, [Some("scaled"), None])
+}
+
 /// From start to the first answer.
 pub(crate) fn starts(rows: &[&Row]) -> String {
     let mut rows = rows.to_vec();

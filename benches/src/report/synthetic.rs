@@ -21,6 +21,7 @@ fn made() -> (Results, Vec<Measured>) {
     run.parked_and_load();
     run.throughput();
     run.growth();
+    run.tensors();
     run.cost();
     run.rivals();
     let machine = Machine {
@@ -150,6 +151,43 @@ impl Run {
         for workers in [1usize, 2, 4, 8, 16] {
             let row = Row { workers: Some(workers), submitters: Some(16), ..base("big_model") };
             self.add(row, 16.0 * 1400.0 / (workers as f64).min(2.0), 0.3, 500);
+        }
+    }
+
+    fn tensors(&mut self) {
+        let large = 16 << 20;
+        let row = |system: &str, workload: &str, bytes: usize, variant: &str| Row {
+            policy: (system == "nearcall").then(|| "adaptive".to_owned()),
+            slots: (system == "nearcall").then_some(64),
+            payload_bytes: Some(bytes),
+            variant: Some(variant.to_owned()),
+            ..calls("tensors", system, workload)
+        };
+        for bytes in [1 << 10, 64 << 10, 1 << 20, large] {
+            let spin = |variant| Row {
+                policy: Some("spin".to_owned()),
+                ..row("nearcall", "first", bytes, variant)
+            };
+            self.add(spin("in place"), 1_900.0, 0.1, 500);
+            self.add(spin("copied"), 4_000.0 + bytes as f64 * 1.5, 0.1, 50);
+        }
+        for policy in ["adaptive", "spin"] {
+            let sum = row("nearcall", "sum", large, "in place");
+            self.add(Row { policy: Some(policy.to_owned()), ..sum }, 2.05e6, 0.1, 50);
+        }
+        for (memory, ns) in [("memory as numpy takes it", 1.6e6), ("small pages", 2e6)] {
+            self.add(row("in-process", "sum", large, memory), ns, 0.1, 50);
+        }
+        for (variant, ns) in [("in place, answer reused", 4e6), ("copied, fresh answer", 15e6)] {
+            self.add(row("nearcall", "scaled", large, variant), ns + 4e6, 0.1, 50);
+            self.add(row("overhead", "scaled", large, variant), ns, 0.1, 50);
+        }
+        for (variant, ns) in [("warm memory", 3.8e6), ("fresh memory", 9e6)] {
+            let memcpy = row("memcpy", "", large, variant);
+            self.add(Row { workload: None, ..memcpy }, ns, 0.1, 50);
+            if let Some(last) = self.measured.last_mut() {
+                last.row.figures.bytes_per_second = Some(large as f64 / ns * 1e9);
+            }
         }
     }
 

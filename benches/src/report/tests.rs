@@ -36,7 +36,9 @@ fn the_whole_report_is_drawn() {
     for (case, _) in columns::cases(&results.rows) {
         assert!(page.contains(&format!("<h3>{case}</h3>")), "{case}");
     }
-    for id in ["hot", "parked", "load", "rivals", "throughput", "growth", "cost", "rows"] {
+    let ids =
+        ["hot", "parked", "load", "rivals", "throughput", "growth", "tensors", "cost", "rows"];
+    for id in ids {
         assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
     }
     // To be looked at.
@@ -70,7 +72,7 @@ fn a_case_that_was_not_measured_leaves_no_trace() {
     results.rows.retain(quick);
     measured.retain(|one| quick(&one.row));
     let page = html(&results, &measured).unwrap();
-    for id in ["parked", "load", "rivals", "growth", "cost"] {
+    for id in ["parked", "load", "rivals", "growth", "tensors", "cost"] {
         assert!(
             !page.contains(&format!("id=\"{id}\"")) && !page.contains(&format!("#{id}")),
             "{id}"
@@ -111,8 +113,18 @@ fn odd_figures_are_drawn_or_left_out() {
     };
     let (mut results, _) = synthetic::results();
     let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -12.0, 1e300, 5.0];
-    let cases =
-        ["hot", "limits", "parked", "load", "throughput", "growth", "cost", "rivals", "another"];
+    let cases = [
+        "hot",
+        "limits",
+        "parked",
+        "load",
+        "throughput",
+        "growth",
+        "tensors",
+        "cost",
+        "rivals",
+        "another",
+    ];
     for value in odd {
         for samples in [None, latencies(&[]), latencies(&[0]), latencies(&[7, 7])] {
             let row = |case: &str, submitters: usize| Row {

@@ -2,6 +2,7 @@
 
 const TIMES: [(f64, &str); 4] = [(1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1.0, "ns")];
 const RATES: [(f64, &str); 3] = [(1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")];
+const SPEEDS: [(f64, &str); 4] = [(1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1.0, "B/s")];
 const SIZES: [(usize, &str); 2] = [(1 << 20, "MiB"), (1 << 10, "KiB")];
 
 /// A time: `183 ns`, `1.12 µs`.
@@ -12,6 +13,11 @@ pub(crate) fn time(ns: f64) -> String {
 /// Calls per second: `714 k/s`.
 pub(crate) fn rate(per_second: f64) -> String {
     scaled(per_second, &RATES)
+}
+
+/// Bytes per second: `5.21 GB/s`.
+pub(crate) fn speed(bytes_per_second: f64) -> String {
+    scaled(bytes_per_second, &SPEEDS)
 }
 
 /// Seconds of CPU: `1.30 s`.
@@ -129,6 +135,7 @@ mod tests {
         ];
         assert_eq!(texts, expected);
         assert_eq!([395.0, 714_000.0, 3.1e6].map(rate), ["395 /s", "714 k/s", "3.10 M/s"]);
+        assert_eq!([512.0, 5.21e9].map(speed), ["512 B/s", "5.21 GB/s"]);
         assert_eq!([0.0, 0.02, 12.34].map(percent), ["0 %", "0.020 %", "12.3 %"]);
     }
 

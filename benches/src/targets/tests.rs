@@ -117,6 +117,43 @@ fn rivals_call_one_at_a_time_and_parked_pairs_at_the_same_rate() {
 }
 
 #[test]
+fn arrays_are_held_against_their_sizes_the_sum_alone_and_a_copy() {
+    let array = |system, workload, variant: &str| Row {
+        variant: (!variant.is_empty()).then(|| variant.to_owned()),
+        ..row("tensors", system, workload)
+    };
+    // The machine halves its speed in the middle: the medians alone would say 1.1.
+    let first = |repeats| p50(array("nearcall", "first", "in place"), repeats);
+    let sizes = [first([1e3, 2e3, 2e3]), first([1.6e3, 3.2e3, 2.2e3]), first([1.2e3, 2e3, 2e3])];
+    let figure = "array in place, 1 KiB to 16 MiB, x[0], p50";
+    let mut all = expected(figure, "within 1.60 times (2.00 µs, 2.20 µs, 2.00 µs)", false);
+    // Copied, it grows as it may.
+    let copied = p50(array("nearcall", "first", "copied"), [1e6; 3]);
+    assert_eq!(told(&[&sizes[..], std::slice::from_ref(&copied)].concat()), all);
+    assert_eq!(told(&[copied]), []);
+
+    let speed = |row, repeats| repeated(row, repeats, |f, value| f.bytes_per_second = Some(value));
+    let ours = speed(array("nearcall", "sum", "in place"), [7.6e9, 9e9, 7.7e9]);
+    let alone = speed(array("in-process", "sum", "memory as numpy takes it"), [8e9, 10e9, 8e9]);
+    let small = speed(array("in-process", "sum", "small pages"), [7.6e9, 9e9, 7.7e9]);
+    let spin = Row { policy: Some("spin".to_owned()), ..ours.clone() };
+    let measured = "95 % (7.70 GB/s; beside small pages 100 %; spinning 95 %)";
+    all.extend(expected("16 MiB summed by numpy, in place", measured, true));
+    let back = p50(array("overhead", "scaled", "in place, answer reused"), [5.2e6, 2.5e6, 5.2e6]);
+    let warm = p50(array("memcpy", "", "warm memory"), [4e6, 2e6, 4.2e6]);
+    let figure = "16 MiB answer, in place, answer reused, p50 less the model's own";
+    all.extend(expected(figure, "1.25 times (5.20 ms)", true));
+    let fresh = p50(array("overhead", "scaled", "in place, fresh answer"), [5.2e6, 3e6, 5.46e6]);
+    let cold = p50(array("memcpy", "", "fresh memory"), [9e6; 3]);
+    let figure = "16 MiB answer, in place, fresh answer, p50 less the model's own";
+    all.extend(expected(figure, "1.30 times (5.20 ms)", false));
+    assert_eq!(
+        told(&[&sizes[..], &[cold, fresh, warm, back, small, alone, spin, ours]].concat()),
+        all
+    );
+}
+
+#[test]
 fn an_idle_engine_is_below_a_thousandth_of_a_cpu() {
     let mut idle = Row { variant: Some("idle".to_owned()), ..row("cost", "nearcall", "noop") };
     idle.figures.cpu_percent = Some(0.1);
