@@ -153,6 +153,7 @@ fn what_cannot_be_reserved_or_written_is_said_and_leaves_nothing() {
         let error = place.submit(&Task::new().reserved(0).reserved(2)).unwrap_err();
         let mismatch = TaskMismatch::NotReserved { name: "out".to_owned(), index: 2, reserved: 2 };
         assert_eq!(error, SubmitError::Mismatch(mismatch));
+        drop(place);
         let error = engine.submit(&Task::new().reserved(0).value(&Value::None)).unwrap_err();
         let mismatch = TaskMismatch::NotReserved { name: "x".to_owned(), index: 0, reserved: 0 };
         assert_eq!(error, SubmitError::Mismatch(mismatch));
