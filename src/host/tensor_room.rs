@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use crate::shm::{Extent, LargeArea, MappedExtent};
+use crate::shm::{Extent, LargeArea, MappedExtent, Payload};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::{self, Access};
 
@@ -33,8 +33,8 @@ pub(crate) struct TensorRoom {
 /// A slot's extents for tensors.
 #[derive(Default)]
 struct Room {
-    /// That of the inputs, once there was any. Stays as long as the engine.
-    inputs: Option<MappedExtent>,
+    /// Inputs and outputs, once there was any. They stay as long as the engine.
+    mapped: [Option<MappedExtent>; 2],
     /// How much has pages, from the start.
     reserved: Bytes,
     /// What the task in it has of its outputs' extent; `None` if no task has it.
@@ -97,23 +97,50 @@ impl TensorRoom {
         index: u16,
         needed: Bytes,
     ) -> io::Result<Option<NonNull<u8>>> {
-        for ((extent, reserved), needed) in
-            Extent::IN_PLACE.into_iter().zip(&mut room.reserved).zip(needed)
+        let Room { mapped, reserved, .. } = room;
+        let extents = Extent::IN_PLACE.into_iter().zip([Access::Write, Access::Read]);
+        for (((extent, access), (mapped, reserved)), needed) in
+            extents.zip(mapped.iter_mut().zip(reserved)).zip(needed)
         {
             large.reserve(index, extent, *reserved, needed)?;
             *reserved = needed.max(*reserved);
+            if mapped.is_none() && needed > 0 {
+                // No address space left is not: no shared memory left.
+                *mapped = Some(large.map(index, extent, access).map_err(io::Error::other)?);
+            }
         }
-        if room.inputs.is_none() && needed[0] > 0 {
-            // No address space left is not: no shared memory left.
-            let mapped = large.map(index, Extent::Input, Access::Write);
-            room.inputs = Some(mapped.map_err(io::Error::other)?);
-        }
-        Ok(room.inputs.as_ref().and_then(|inputs| inputs.at(0, needed[0])))
+        let [inputs, _] = mapped;
+        Ok(inputs.as_ref().and_then(|inputs| inputs.at(0, needed[0])))
     }
 
     /// What the task in this slot has of its outputs' extent, in bytes.
     pub(crate) fn outputs(&self, index: u16) -> usize {
         self.room(index).map_or(0, |room| room.lock().outputs.unwrap_or(0))
+    }
+
+    /// Copies `len` bytes of them at `offset` to the end of `into`. Those that are not the task's are never
+    /// read, whoever has named them: there may be no pages.
+    ///
+    /// # Errors
+    /// The task has not got them ([`is_bad_length`](crate::shm::is_bad_length)), or there is no memory.
+    pub(crate) fn read_output(
+        &self,
+        index: u16,
+        offset: u64,
+        len: usize,
+        into: &mut Payload,
+    ) -> io::Result<()> {
+        let room = self.room(index)?.lock();
+        let outputs = room.outputs.unwrap_or(0) as u64;
+        let [_, Some(mapped)] = &room.mapped else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if offset.checked_add(len as u64).is_none_or(|end| end > outputs) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: `begin` has reserved pages for all of the task's outputs, and nobody gives them back
+        // while a task has them, or the room is locked.
+        unsafe { mapped.append_to(offset, len, into) }
     }
 
     /// The slot's task is over, and no worker has it any more.

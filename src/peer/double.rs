@@ -77,7 +77,10 @@ impl SlotDouble {
     pub fn spliced(&self, message: &[u8]) -> io::Result<Vec<u8>> {
         let (large, mut whole) = (self.0.large(), Payload::new());
         Outcome::splice(message, large.room() as u64, &mut whole, |offset, len, into| {
-            large.append(0, Extent::Output, offset, len, into)
+            let (start, mut read) = (offset as usize, Payload::new());
+            large.read(0, Extent::Output, start + len, &mut read)?;
+            into.extend_from_slice(read.get(start..).unwrap_or_default());
+            Ok(())
         })
         .map_err(|error| io::Error::other(format!("{error:?}")))?;
         Ok(whole.to_vec())
