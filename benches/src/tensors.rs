@@ -1,7 +1,7 @@
 //! The engine under the benchmark with arrays of float32: its models need numpy, and each way of
 //! calling them checks its answer.
 
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -238,9 +238,7 @@ impl Scaled {
             self.engine.submit(&task.value(&Value::None))?
         };
         let answer = if way.reused {
-            while !self.engine.retrieve_into(&ticket, &mut self.reused)? {
-                spin_loop();
-            }
+            self.engine.wait_into(ticket, PATIENCE, &mut self.reused)?;
             &self.reused
         } else {
             fresh = self.engine.wait(ticket, PATIENCE)?;

@@ -76,13 +76,18 @@ impl SlotDouble {
     /// It is none.
     pub fn spliced(&self, message: &[u8]) -> io::Result<Vec<u8>> {
         let (large, mut whole) = (self.0.large(), Payload::new());
-        Outcome::splice(message, large.room() as u64, &mut whole, |offset, len, into| {
+        let failed = |error| io::Error::other(format!("{error:?}"));
+        let room = large.room() as u64;
+        if Outcome::bytes_placed(message, room).map_err(failed)?.is_none() {
+            return Ok(message.to_vec());
+        }
+        Outcome::splice(message, room, &mut whole, |offset, len, into| {
             let (start, mut read) = (offset as usize, Payload::new());
             large.read(0, Extent::Output, start + len, &mut read)?;
             into.extend_from_slice(read.get(start..).unwrap_or_default());
             Ok(())
         })
-        .map_err(|error| io::Error::other(format!("{error:?}")))?;
+        .map_err(failed)?;
         Ok(whole.to_vec())
     }
 }
