@@ -337,6 +337,21 @@ fn tensors_in_a_shared_memory_of_four_megabytes() {
                 free => Err(format!("{free} of {at_first} are free")),
             });
         }
+        // An answer that found no room because of it is the only one.
+        let signature = Signature::new().str("text");
+        let echo = bench.builder("echo").signature(signature).workers(1).start().unwrap();
+        let text = "x".repeat(1 << 20);
+        let task = Task::new().str(&text);
+        assert!(echo.call(&task, PATIENCE).is_ok());
+        drop(echo.reserve(&[TensorSpec::input(DType::U8, &[900_000])]).unwrap());
+        let all_but_some = free() as usize - (3 << 19);
+        let full = engine.reserve(&[TensorSpec::input(DType::U8, &[all_but_some])]).unwrap();
+        let refused = echo.call(&task, PATIENCE).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().contains("shared memory"), "{refused}");
+        assert!(echo.call(&task, PATIENCE).is_ok(), "what was kept went back");
+        drop(full);
+        echo.shutdown(PATIENCE);
+        drop(echo);
         for _ in 0..3 {
             drop(reserve(1).unwrap());
             let (large, none) = (Value::Bytes(vec![1; 3 << 20]), Value::None);

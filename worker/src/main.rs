@@ -59,7 +59,7 @@
 //! and other threads had a moment to let go. Who keeps an array all the same (in an attribute, a cache, a
 //! log that holds a traceback) keeps it as it was, as a private copy; but the task ends with an error
 //! that names the argument (`Refusal::Kept`), unless the model has raised one itself. A worker whose model
-//! keeps something for two seconds is replaced, one with too much of it ends at once.
+//! keeps something for a second and a half is replaced, one with too much of it ends at once.
 //! `numpy.array(x)`, or `bytes(x)`, is the copy to keep.
 //!
 //! Inputs are read-only. Outputs are writable, and hold anything at first: a model writes into
