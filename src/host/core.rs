@@ -188,7 +188,7 @@ impl Core {
                 .map(|_| Mutex::default())
                 .collect(),
             large: LargeSlots::new(sizes.slots),
-            tensor_room: TensorRoom::new(sizes.slots),
+            tensor_room: TensorRoom::new(sizes.slots, config.huge_pages),
             entrance: Mutex::new(Entrance { producer: Producer::default(), gate: Gate::Open }),
             witness: ForkWitness::new().map_err(system("map a page"))?,
             crowd: Crowd::new(u32::try_from(cpus).unwrap_or(u32::MAX), sizes.workers),

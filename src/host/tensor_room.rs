@@ -23,6 +23,8 @@ pub(crate) type Bytes = [usize; 2];
 /// The extents for tensors, of all slots.
 pub(crate) struct TensorRoom {
     slots: u32,
+    /// Whether pages are to be huge ones, where whole ones fit.
+    huge_pages: bool,
     /// Made with the first task that reserves any.
     rooms: OnceLock<Box<[Mutex<Room>]>>,
     /// Bytes reserved in slots that nobody uses.
@@ -56,8 +58,9 @@ impl Room {
 }
 
 impl TensorRoom {
-    pub(crate) fn new(slots: u32) -> Self {
-        Self { slots, rooms: OnceLock::new(), kept: AtomicU64::new(0), kept_limit: OnceLock::new() }
+    pub(crate) fn new(slots: u32, huge_pages: bool) -> Self {
+        let (kept, kept_limit) = (AtomicU64::new(0), OnceLock::new());
+        Self { slots, huge_pages, rooms: OnceLock::new(), kept, kept_limit }
     }
 
     fn room(&self, index: u16) -> io::Result<&Mutex<Room>> {
@@ -83,7 +86,7 @@ impl TensorRoom {
         self.kept.fetch_sub(room.reserved_bytes(), Ordering::Relaxed);
         let [inputs, outputs] = needed;
         room.outputs = Some(outputs);
-        let began = Self::provide(&mut room, large, index, needed);
+        let began = self.provide(&mut room, large, index, needed);
         if began.is_err() {
             room.outputs = None;
             room.give_back(large, index);
@@ -92,6 +95,7 @@ impl TensorRoom {
     }
 
     fn provide(
+        &self,
         room: &mut Room,
         large: LargeArea<'_>,
         index: u16,
@@ -103,10 +107,19 @@ impl TensorRoom {
             extents.zip(mapped.iter_mut().zip(reserved)).zip(needed)
         {
             large.reserve(index, extent, *reserved, needed)?;
-            *reserved = needed.max(*reserved);
+            let before = core::mem::replace(reserved, needed.max(*reserved));
             if mapped.is_none() && needed > 0 {
                 // No address space left is not: no shared memory left.
                 *mapped = Some(large.map(index, extent, access).map_err(io::Error::other)?);
+            }
+            if self.huge_pages
+                && needed > before
+                && let Some(mapped) = mapped
+            {
+                // SAFETY: reserved above.
+                if let Some(Err(error)) = unsafe { mapped.collapse(before, needed) } {
+                    tracing::debug!(%error, needed, "no huge pages for tensors");
+                }
             }
         }
         let [inputs, _] = mapped;
@@ -214,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_what_rooms_have_that_nobody_uses_and_no_more_than_the_limit() {
-        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS, false));
         let at_first = memory::pages_behind(segment.descriptor()).unwrap();
         let (page, limit) = (4096, 20 * 4096);
         room.kept_limit.set(limit).unwrap();
@@ -249,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_slot_that_is_left_last_keeps_its_pages() {
-        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS, false));
         room.kept_limit.set(2 * 4096).unwrap();
         for index in 0..3 {
             room.begin(segment.large(), index, [4096, 0]).unwrap();
@@ -263,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reserved_leaves_nothing() {
-        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS, false));
         let at_first = memory::pages_behind(segment.descriptor()).unwrap();
         let too_much = [1 << 20, (1 << 20) + 1];
         assert!(room.begin(segment.large(), 0, too_much).is_err());

@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::layout::{EXTENTS, Layout};
+use super::layout::{EXTENTS, HUGE_PAGE, Layout, extent_unit};
 use super::region::{Payload, append_shared};
 use crate::sys::memory::{self, Access, FileIdentity};
 
@@ -160,7 +160,7 @@ impl<'a> LargeArea<'a> {
         Ok(())
     }
 
-    /// Maps an extent, all of it.
+    /// Maps an extent, all of it. One in which there is room for huge pages starts where they can.
     ///
     /// # Errors
     /// What the system said.
@@ -171,10 +171,15 @@ impl<'a> LargeArea<'a> {
         access: Access,
     ) -> io::Result<MappedExtent> {
         self.check()?;
-        let bytes = self.room();
-        let start =
-            memory::map_range(self.descriptor, self.start(index, extent), bytes as u64, access)?;
-        Ok(MappedExtent { start, bytes, access })
+        let (offset, room) = (self.start(index, extent), self.layout.sizes.payload_bytes);
+        let start = match extent_unit(room) {
+            HUGE_PAGE => {
+                let alignment = HUGE_PAGE as usize;
+                memory::map_range_aligned(self.descriptor, offset, room.into(), access, alignment)
+            }
+            _ => memory::map_range(self.descriptor, offset, room.into(), access),
+        };
+        Ok(MappedExtent { start: start?, bytes: self.room(), access })
     }
 
     /// Copies a payload of `len` bytes out, into `into`, whose old contents go.
@@ -272,6 +277,25 @@ impl MappedExtent {
         unsafe { append_shared(start, len, into) }
     }
 
+    /// Puts huge pages in the place of small ones where whole ones fit between the first `before` bytes,
+    /// for which that was asked before, and the first `bytes` bytes. `None` if none fits.
+    ///
+    /// # Safety
+    /// There must be pages behind the first `bytes` bytes.
+    ///
+    /// # Errors
+    /// The kernel has none for all of it; what is there is right all the same.
+    pub(crate) unsafe fn collapse(&self, before: usize, bytes: usize) -> Option<io::Result<()>> {
+        let whole = |bytes: usize| bytes - bytes % HUGE_PAGE as usize;
+        let (before, end) = (whole(before), whole(bytes.min(self.bytes)));
+        if before >= end {
+            return None;
+        }
+        let start = self.at(before as u64, end - before)?;
+        // SAFETY: the type's invariant; the caller vouches for the pages.
+        Some(unsafe { memory::collapse(start, end - before) })
+    }
+
     /// Makes the first `bytes` bytes private, and takes the others away: nobody else has them any more,
     /// and what others write is not seen.
     ///
@@ -321,6 +345,42 @@ pub(crate) fn is_bad_length(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::shm::{EXTENT_UNIT, Segment, Sizes};
+
+    fn bytes_mapped() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        4096 * pages.split(' ').next().unwrap().parse::<usize>().unwrap()
+    }
+
+    #[test]
+    fn extents_with_room_for_huge_pages_start_where_they_can_and_nothing_else_stays_mapped() {
+        let payload_bytes = 2 * HUGE_PAGE;
+        let sizes = Sizes { slots: 2, slot_bytes: 256, workers: 1, payload_bytes };
+        let segment = Segment::create(sizes).unwrap();
+        let large = segment.large();
+        let bytes: Vec<u8> = (0..=255).collect();
+        let before = bytes_mapped();
+        for round in 0..1000 {
+            for (extent, access) in [(Extent::Input, Access::Write), (Extent::Output, Access::Read)]
+            {
+                let mapped = large.map(1, extent, access).unwrap();
+                assert_eq!(mapped.start.addr().get() % HUGE_PAGE as usize, 0);
+                assert_eq!(large.start(1, extent) % u64::from(HUGE_PAGE), 0);
+                if round > 0 {
+                    continue;
+                }
+                large.reserve(1, extent, 0, payload_bytes as usize).unwrap();
+                let end = payload_bytes as usize - bytes.len();
+                memory::write_at(segment.descriptor(), large.start(1, extent) + end as u64, &bytes)
+                    .unwrap();
+                let mut into = Payload::new();
+                // SAFETY: all of it is reserved.
+                unsafe { mapped.append_to(end as u64, bytes.len(), &mut into) }.unwrap();
+                assert_eq!(into[..], bytes);
+            }
+        }
+        // What is left over of each would be as much as a huge page; other tests map something, too.
+        assert!(bytes_mapped() < before + (500 * HUGE_PAGE as usize));
+    }
 
     /// All lengths that matter, at all places in a word, up to the end of the last page that there is:
     /// whoever reads behind it is killed.
