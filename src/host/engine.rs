@@ -184,10 +184,7 @@ impl Engine {
         task: impl AsKey,
         deadline: impl Into<Deadline>,
     ) -> Result<Answer, WaitError> {
-        let mut answer = Answer::new();
-        let all_slept = task.all_slept();
-        self.core.wait_into(task.as_key(), deadline.into(), all_slept, &mut answer)?;
-        Ok(answer)
+        self.core.wait(task.as_key(), deadline.into(), task.all_slept())
     }
 
     /// What [`wait`](Engine::wait) does, into an answer whose memory is used again: a large array is

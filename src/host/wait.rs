@@ -100,6 +100,19 @@ impl Drop for Awakened<'_> {
 }
 
 impl Core {
+    /// As [`wait_into`](Self::wait_into), into an answer of its own.
+    #[inline]
+    pub(crate) fn wait(
+        &self,
+        key: Key,
+        deadline: Deadline,
+        all_slept: bool,
+    ) -> Result<Answer, WaitError> {
+        let mut answer = Answer::new();
+        self.wait_into(key, deadline, all_slept, &mut answer)?;
+        Ok(answer)
+    }
+
     /// Waits until the task of `key` is over or the deadline has passed, and takes its outcome.
     /// `all_slept`: no worker was awake when it was submitted.
     #[inline]
