@@ -4,12 +4,17 @@ use std::io;
 
 use super::in_place::InPlace;
 use crate::shm::{EXTENT_UNIT, Extent, MIN_SLOT_BYTES, Payload, Segment, Sizes};
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::Access;
 use crate::wire::{AnswerBuf, IntoVec, Outcome, TensorSpec, place, write_placed_tag};
 
 /// A slot into which a handler's tests put tensors, and from which they take answers, as a host does.
 #[doc(hidden)]
-pub struct SlotDouble(Segment);
+pub struct SlotDouble {
+    segment: Segment,
+    /// Where the outputs of the task at hand end.
+    outputs: AtomicU64,
+}
 
 impl SlotDouble {
     /// # Errors
@@ -18,17 +23,18 @@ impl SlotDouble {
         let payload_bytes = EXTENT_UNIT << 9;
         let sizes = Sizes { slots: 1, slot_bytes: MIN_SLOT_BYTES, workers: 1, payload_bytes };
         let segment = Segment::create(sizes);
-        Ok(Self(segment.map_err(|error| io::Error::other(format!("{error:?}")))?))
+        let segment = segment.map_err(|error| io::Error::other(format!("{error:?}")))?;
+        Ok(Self { segment, outputs: AtomicU64::new(0) })
     }
 
     /// As a worker has it.
     pub fn in_place(&self) -> InPlace<'_> {
-        InPlace::new(self.0.large())
+        InPlace::new(self.segment.large())
     }
 
     /// As a worker has it.
     pub fn answer(&self) -> AnswerBuf {
-        AnswerBuf::new(self.0.large().room()).with_error_limit(MIN_SLOT_BYTES as usize)
+        AnswerBuf::new(self.segment.large().room()).with_error_limit(MIN_SLOT_BYTES as usize)
     }
 
     /// Begins a task with these tensors: the bytes of inputs, nothing for outputs. Gives the encoded
@@ -41,12 +47,15 @@ impl SlotDouble {
         in_place: &mut InPlace<'_>,
         tensors: &[(TensorSpec, &[u8])],
     ) -> io::Result<Vec<Vec<u8>>> {
-        let large = self.0.large();
+        let large = self.segment.large();
         let specs: Vec<_> = tensors.iter().map(|(spec, _)| spec.clone()).collect();
         let (placements, ends) = place(&specs).map_err(io::Error::other)?;
         for (extent, end) in Extent::IN_PLACE.into_iter().zip(ends) {
             large.reserve(0, extent, 0, end as usize)?;
         }
+        let [_, outputs] = ends;
+        // Relaxed, here and below: for the thread itself.
+        self.outputs.store(outputs, Ordering::Relaxed);
         let inputs = large.map(0, Extent::Input, Access::Write)?;
         in_place.begin(0);
         let mut arguments = Vec::new();
@@ -70,13 +79,14 @@ impl SlotDouble {
         InPlace::kept_bytes()
     }
 
-    /// An outcome's message with the outputs that it names.
+    /// An outcome's message with the outputs that it names, which may be as many bytes as the task has.
     ///
     /// # Errors
-    /// It is none.
+    /// It is none, or names more.
     pub fn spliced(&self, message: &[u8]) -> io::Result<Vec<u8>> {
-        let (large, mut whole) = (self.0.large(), Payload::new());
-        Outcome::splice(message, large.room() as u64, &mut whole, |offset, len, into| {
+        let (large, mut whole) = (self.segment.large(), Payload::new());
+        let outputs = self.outputs.load(Ordering::Relaxed);
+        Outcome::splice(message, outputs, &mut whole, |offset, len, into| {
             large.append(0, Extent::Output, offset, len, into)
         })
         .map_err(|error| io::Error::other(format!("{error:?}")))?;

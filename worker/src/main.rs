@@ -12,6 +12,7 @@
 //! - `answer`: Python objects to answer bytes
 //! - `tensor`: arrays of numbers, both ways
 //! - `in_place`: arrays over memory that is a task's alone, and what the model keeps of it
+//! - `forks`: what a child that the model forks has of those
 //! - `buffer`: an array's memory, whoever made it
 //! - `numpy`: numpy, if it is there
 //! - `garbage`: the collector, in the pauses between calls
@@ -91,6 +92,7 @@ mod arguments;
 mod buffer;
 mod callee;
 mod exception;
+mod forks;
 mod garbage;
 mod handler;
 mod in_place;
