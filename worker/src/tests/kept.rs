@@ -299,3 +299,80 @@ def f(x):
         assert_eq!(SlotDouble::kept_bytes(), before);
     });
 }
+
+/// A model that notes which generations are collected.
+const NOTES: &str = "
+import gc, sys, threading
+collected, ran = [], []
+def note(phase, info):
+    if phase == 'start':
+        collected.append((info['generation'], len(ran)))
+gc.callbacks.append(note)
+def cycle(x):
+    try:
+        raise ValueError('of no matter')
+    except ValueError as error:
+        # The frame has it, and it has the frame.
+        found = error
+    if x[0] == 1: gc.collect(0)  # It is a little older then.
+";
+
+#[test]
+fn a_cycle_that_the_call_has_made_is_found_without_a_collection_of_everything() {
+    in_own_process(
+        "tests::kept::a_cycle_that_the_call_has_made_is_found_without_a_collection_of_everything",
+        || {
+            if lacks_numpy() {
+                return;
+            }
+            let source = format!(
+                "{NOTES}
+def f(x):
+    if isinstance(x, str): return [generation for generation, _ in collected]
+    collected.clear()
+    cycle(x)
+    return 1
+"
+            );
+            let mut place = Place::new(&source, &["x"]);
+            for (first, generations) in [(0, vec![0]), (1, vec![0, 0, 1])] {
+                assert_eq!(place.value(&[first]), Value::Int(1));
+                let generations = generations.into_iter().map(Value::Int).collect();
+                assert_eq!(place.tell("tell"), Ended::Value(Value::List(generations)));
+            }
+        },
+    );
+}
+
+#[test]
+fn young_garbage_is_looked_for_before_other_threads_are_waited_for() {
+    in_own_process(
+        "tests::kept::young_garbage_is_looked_for_before_other_threads_are_waited_for",
+        || {
+            if lacks_numpy() {
+                return;
+            }
+            // The thread runs when somebody waits for it, and not before.
+            let source = format!(
+                "{NOTES}
+sys.setswitchinterval(1000)
+go = threading.Semaphore(0)
+def run():
+    go.acquire()
+    ran.append(True)
+def f(x):
+    if isinstance(x, str): return [list(both) for both in collected]
+    threading.Thread(target=run).start()
+    collected.clear()
+    cycle(x)
+    go.release()
+    return 1
+"
+            );
+            let mut place = Place::new(&source, &["x"]);
+            assert_eq!(place.value(&[0]), Value::Int(1));
+            let only = Value::List(vec![0.into(), 0.into()]);
+            assert_eq!(place.tell("tell"), Ended::Value(Value::List(vec![only])));
+        },
+    );
+}
