@@ -302,39 +302,71 @@ def f(x):
     });
 }
 
-#[test]
-fn a_fork_between_others_hooks_that_outlives_its_task_gives_nothing_of_the_next() {
-    forking("a_fork_between_others_hooks_that_outlives_its_task_gives_nothing_of_the_next", || {
-        // A thread is at its fork, behind our hook, when the task ends and the next one comes.
-        let source = "
-waits, reached, go = False, threading.Event(), threading.Event()
+/// A thread that is at its fork, behind our hook, until it is told to go on.
+const SLOW: &str = "
+thread, reached, go = None, threading.Event(), threading.Event()
 def before():
-    if waits:
+    if threading.current_thread() is thread:
         reached.set()
         go.wait()
+# What is registered first is called last.
 os.register_at_fork(before=before)
-thread = None
-def f(x):
-    global child, waits, thread
-    if isinstance(x, str): return child.tell()
-    if thread is None:
-        place, waits = address(x), True
-        def fork():
-            global child, waits
-            child = Child(lambda: mapping(place))
-        thread = threading.Thread(target=fork)
-        thread.start()
-        reached.wait()
-        return 1
-    waits = False
+def begin(act):
+    global thread
+    def fork():
+        global child
+        child = Child(act)
+    thread = threading.Thread(target=fork)
+    thread.start()
+    reached.wait()
+def end():
     go.set()
     thread.join()
-    return int(x.sum())
+    return child.tell()
 ";
-        let mut place = place(source, &["x"]);
-        assert_eq!(place.value(&bytes(5000, 1)), Value::Int(1));
-        assert_eq!(place.value(&[1, 2, 3]), Value::Int(6));
-        assert_eq!(text(told(&mut place, "tell")), "");
+
+#[test]
+fn a_fork_that_ends_after_its_task_gives_nothing_of_the_next() {
+    forking("a_fork_that_ends_after_its_task_gives_nothing_of_the_next", || {
+        let source = "
+def f(x):
+    if thread is None:
+        here = address(x)
+        begin(lambda: mapping(here))
+        return None
+    return end()
+";
+        let mut place = place(&format!("{SLOW}{source}"), &["x"]);
+        assert_eq!(place.value(&bytes(5000, 1)), Value::None);
+        assert_eq!(place.value(&bytes(5000, 2)), Value::Bytes(Vec::new()));
+    });
+}
+
+#[test]
+fn a_fork_that_ends_after_its_task_has_what_the_model_keeps_of_it() {
+    forking("a_fork_that_ends_after_its_task_has_what_the_model_keeps_of_it", || {
+        let source = "
+def f(x):
+    if isinstance(x, str): return end()
+    begin(lambda: x.tobytes())
+";
+        let mut place = place(&format!("{SLOW}{source}"), &["x"]);
+        assert_eq!(place.one(&bytes(5000, 1)), kept("\"x\""));
+        assert_eq!(told(&mut place, "end"), bytes(5000, 1));
+    });
+}
+
+#[test]
+fn two_threads_may_fork_at_once() {
+    forking("two_threads_may_fork_at_once", || {
+        let source = "
+def f(x):
+    begin(lambda: x.tobytes())
+    return [Child(lambda: x.tobytes()).tell(), end()]
+";
+        let mut place = place(&format!("{SLOW}{source}"), &["x"]);
+        let sent = Value::Bytes(bytes(5000, 1));
+        assert_eq!(place.value(&bytes(5000, 1)), Value::List(vec![sent.clone(), sent]));
     });
 }
 
