@@ -170,15 +170,15 @@ def f(a, b, none, c, d):
     return [child.tell() for child in children]
 ";
         let mut place = place(source, &["a", "b", "none", "c", "d"]);
-        let (first, second) = (bytes(3, 1), bytes(10_000, 2));
+        let (first, second) = (bytes(10_000, 1), bytes(3, 2));
         let (value, _) = answered(place.run(&[
-            (TensorSpec::input(DType::U8, &[3]), &first),
-            (TensorSpec::input(DType::U8, &[10_000]), &second),
+            (TensorSpec::input(DType::U8, &[10_000]), &first),
+            (TensorSpec::input(DType::U8, &[3]), &second),
             (TensorSpec::input(DType::U8, &[0]), &[]),
-            (TensorSpec::output(DType::U8, &[5]), &[]),
             (TensorSpec::output(DType::U8, &[7000]), &[]),
+            (TensorSpec::output(DType::U8, &[5]), &[]),
         ]));
-        let all = Value::Bytes([first, second, vec![3; 5], vec![4; 7000]].concat());
+        let all = Value::Bytes([first, second, vec![3; 7000], vec![4; 5]].concat());
         assert_eq!(value, Value::List(vec![all; 3]));
     });
 }
