@@ -430,6 +430,9 @@ pub enum ReservedError {
         /// Bytes that it has.
         room: usize,
     },
+    /// The task was submitted: the tensors are the model's.
+    #[error("the task of these reserved tensors was submitted: reserve others for the next")]
+    Submitted,
     /// This process is a fork of the one that has reserved it.
     #[error(
         "this process was forked from the one that has reserved the tensors, which still has them"
@@ -504,6 +507,11 @@ pub enum SubmitError {
     /// The task does not fit the signature.
     #[error(transparent)]
     Mismatch(#[from] TaskMismatch),
+    /// These reserved tensors have had their task.
+    #[error(
+        "a task was submitted with these reserved tensors already: reserve others for the next"
+    )]
+    Submitted,
     /// A tensor was to be reserved that cannot be one.
     #[error(transparent)]
     Tensor(#[from] TensorError),

@@ -34,6 +34,7 @@ fn the_flags_in_the_readme_are_those_of_the_errors() {
     for (error, variant) in [
         (SubmitError::Full { slots: 1 }, "SubmitError::Full"),
         (SubmitError::Mismatch(mismatch), "SubmitError::Mismatch"),
+        (SubmitError::Submitted, "SubmitError::Submitted"),
         (SubmitError::Tensor(TensorError::Rank { found: 33, limit: 32 }), "SubmitError::Tensor"),
         (SubmitError::TooLarge { needed: 2, room: 1 }, "SubmitError::TooLarge"),
         (

@@ -62,6 +62,7 @@ fn in_a_forked_child_every_call_is_an_error_and_nothing_of_the_parents_is_harmed
                     drop(ticket);
                     all
                 }));
+                drop(place);
                 let dropped = catch_unwind(AssertUnwindSafe(|| drop(engine))).is_ok();
                 // SAFETY: `_exit` has no preconditions.
                 unsafe { libc::_exit(i32::from(!(dropped && all.unwrap_or(false)))) }

@@ -153,6 +153,7 @@ fn what_cannot_be_reserved_or_written_is_said_and_leaves_nothing() {
         let error = place.submit(&Task::new().reserved(0).reserved(2)).unwrap_err();
         let mismatch = TaskMismatch::NotReserved { name: "out".to_owned(), index: 2, reserved: 2 };
         assert_eq!(error, SubmitError::Mismatch(mismatch));
+        drop(place);
         let error = engine.submit(&Task::new().reserved(0).value(&Value::None)).unwrap_err();
         let mismatch = TaskMismatch::NotReserved { name: "x".to_owned(), index: 0, reserved: 0 };
         assert_eq!(error, SubmitError::Mismatch(mismatch));
@@ -161,7 +162,7 @@ fn what_cannot_be_reserved_or_written_is_said_and_leaves_nothing() {
     leak_free(|bench| {
         let engine = builder(bench, "echo").payload_bytes(0).start().unwrap();
         let error = engine.reserve(&[TensorSpec::input(DType::U8, &[1])]).map(drop).unwrap_err();
-        assert!(matches!(error, SubmitError::TooLarge { needed: 1, .. }), "{error}");
+        assert_eq!(error, SubmitError::TooLarge { needed: 1, room: 0 });
     });
 }
 
@@ -177,11 +178,23 @@ fn a_guard_has_its_slot_until_it_is_dropped() {
         drop(reserve().unwrap());
         drop(second);
         assert_eq!(engine.in_use(), 0);
+        // After an error it has its slot still, and what was written; after a submit, neither.
+        let mut place = reserve().unwrap();
+        place.write(0, 0, &[7_u8; 9]).unwrap();
+        assert!(place.submit(&Task::new().reserved(0)).is_err(), "an argument is missing");
+        assert_eq!(engine.in_use(), 1);
+        let task = Task::new().reserved(0).reserved(0);
+        let answer = place.call(&task, PATIENCE).unwrap();
+        assert_eq!(tensor_at(&answer, 1), Tensor::new(&[9], &[7_u8; 9]).unwrap());
+        assert_eq!(place.write(0, 0, &[8_u8]), Err(ReservedError::Submitted));
+        assert_eq!(place.submit(&task).map(drop), Err(SubmitError::Submitted));
+        drop(place);
         // Also one that outlives the engine's service.
-        let late = reserve().unwrap();
+        let mut late = reserve().unwrap();
         engine.shutdown(PATIENCE);
         let error = late.submit(&Task::new().reserved(0).reserved(0)).map(drop).unwrap_err();
         assert!(matches!(error, SubmitError::Closed { .. }), "{error}");
+        drop(late);
         assert!(matches!(reserve().map(drop), Err(SubmitError::Closed { .. })));
         assert_eq!(engine.in_use(), 0);
     });
@@ -324,6 +337,21 @@ fn tensors_in_a_shared_memory_of_four_megabytes() {
                 free => Err(format!("{free} of {at_first} are free")),
             });
         }
+        // An answer that found no room because of it is the only one.
+        let signature = Signature::new().str("text");
+        let echo = bench.builder("echo").signature(signature).workers(1).start().unwrap();
+        let text = "x".repeat(1 << 20);
+        let task = Task::new().str(&text);
+        assert!(echo.call(&task, PATIENCE).is_ok());
+        drop(echo.reserve(&[TensorSpec::input(DType::U8, &[900_000])]).unwrap());
+        let all_but_some = free() as usize - (3 << 19);
+        let full = engine.reserve(&[TensorSpec::input(DType::U8, &[all_but_some])]).unwrap();
+        let refused = echo.call(&task, PATIENCE).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().contains("shared memory"), "{refused}");
+        assert!(echo.call(&task, PATIENCE).is_ok(), "what was kept went back");
+        drop(full);
+        echo.shutdown(PATIENCE);
+        drop(echo);
         for _ in 0..3 {
             drop(reserve(1).unwrap());
             let (large, none) = (Value::Bytes(vec![1; 3 << 20]), Value::None);

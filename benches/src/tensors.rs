@@ -232,7 +232,8 @@ impl Scaled {
         let task = Task::new().float(factor.into());
         let begun = Instant::now();
         let ticket = if way.in_place {
-            let place = self.engine.reserve(&[TensorSpec::output(DType::F32, &[self.elements])])?;
+            let mut place =
+                self.engine.reserve(&[TensorSpec::output(DType::F32, &[self.elements])])?;
             place.submit(&task.reserved(0))?
         } else {
             self.engine.submit(&task.value(&Value::None))?

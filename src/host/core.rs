@@ -18,7 +18,8 @@ use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskErro
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
 use crate::shm::{
-    Extent, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State, is_bad_length,
+    Extent, INLINE_BYTES, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State,
+    is_bad_length,
 };
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
@@ -218,8 +219,13 @@ impl Core {
             self.check_large(needed)?;
         }
         let key = self.take_slot()?;
-        let all_slept = self.send(key, PlacedTask { task, tensors: &[] }, needed)?;
-        Ok((key, all_slept))
+        match self.send(key, PlacedTask { task, tensors: &[] }, needed) {
+            Ok(all_slept) => Ok((key, all_slept)),
+            Err(error) => {
+                self.give_up(key);
+                Err(error)
+            }
+        }
     }
 
     /// Takes a slot, and room for a task's tensors. Gives their places, and the address of the inputs'.
@@ -234,8 +240,8 @@ impl Core {
         let large = self.segment.large();
         // One that no `usize` holds is beyond the room, too.
         let needed = ends.map(|end| usize::try_from(end).unwrap_or(usize::MAX));
-        for needed in needed {
-            self.check_large(needed)?;
+        if let Some(needed) = needed.into_iter().find(|needed| *needed > large.room()) {
+            return Err(SubmitError::TooLarge { needed, room: large.room() });
         }
         self.entrance.lock().gate.check()?;
         let key = self.take_slot()?;
@@ -262,6 +268,7 @@ impl Core {
     }
 
     /// Accepts the task for which tensors were reserved in this slot. Says whether all workers slept.
+    /// After an error the slot is the caller's still.
     pub(crate) fn submit_reserved(
         &self,
         key: Key,
@@ -271,20 +278,11 @@ impl Core {
         if self.in_forked_child() {
             return Err(SubmitError::ForkedChild);
         }
-        let checked = self.signature.check(task, tensors).map_err(SubmitError::from);
-        let needed = checked.and_then(|needed| {
-            if needed > self.slot_bytes() {
-                self.check_large(needed)?;
-            }
-            Ok(needed)
-        });
-        match needed {
-            Ok(needed) => self.send(key, PlacedTask { task, tensors }, needed),
-            Err(error) => {
-                self.give_up(key);
-                Err(error)
-            }
+        let needed = self.signature.check(task, tensors)?;
+        if needed > self.slot_bytes() {
+            self.check_large(needed)?;
         }
+        self.send(key, PlacedTask { task, tensors }, needed)
     }
 
     /// Nobody submits a task in this slot for which tensors were reserved.
@@ -329,21 +327,15 @@ impl Core {
     }
 
     /// Writes a task of so many bytes into its slot, pushes it, wakes a worker if one must be woken, and
-    /// says whether all slept. If it is not accepted, the slot is given back.
+    /// says whether all slept. If it is not accepted, the slot is the caller's still.
     #[inline]
     fn send(&self, key: Key, task: PlacedTask<'_, '_>, needed: usize) -> Result<bool, SubmitError> {
         let room = self.slot_bytes();
-        let written = if needed > room {
-            self.put_large(key, &task, needed)
-        } else if self.fill(key, &task, needed) {
-            Ok(())
-        } else {
+        if needed > room {
+            self.put_large(key, &task, needed)?;
+        } else if !self.fill(key, &task, needed) {
             // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
-            Err(SubmitError::TooLarge { needed, room })
-        };
-        if let Err(error) = written {
-            self.give_up(key);
-            return Err(error);
+            return Err(SubmitError::TooLarge { needed, room });
         }
         self.push(key)?;
         let region = self.segment.region();
@@ -462,7 +454,6 @@ impl Core {
         if !matches!(entrance.gate, Gate::Open) || !entrance.producer.has_room(ring) {
             let refused = entrance.gate.check().err();
             drop(entrance);
-            self.give_up(key);
             return Err(refused.unwrap_or_else(|| {
                 // Full in the ring: a slot was handed back before its entry was reached, or the head
                 // was moved. The audit sees which.
@@ -674,6 +665,11 @@ impl Core {
         let error = match outcome {
             Some(Outcome::Value(_)) => return Ok(true),
             Some(Outcome::Python(error)) => TaskError::Python(error),
+            Some(Outcome::Refused(refusal @ Refusal::NoSharedMemory { .. })) => {
+                // The next one shall have what is kept for tensors.
+                self.give_back_unused();
+                TaskError::Refused(refusal)
+            }
             Some(Outcome::Refused(refusal)) => TaskError::Refused(refusal),
             None => {
                 self.mailbox.ask(Request::Fault(owner.place()));
@@ -720,9 +716,21 @@ impl Core {
         if outputs == 0 {
             return Ok(());
         }
-        let message = Payload::from_slice(answer.payload());
-        // Kept, if it has grown for an answer before.
-        answer.payload().clear();
+        let Some(placed) = Outcome::bytes_placed(answer.payload(), outputs)? else { return Ok(()) };
+        let payload = answer.payload();
+        // The message is small, or it has a memory of its own; that which stays may have grown for an
+        // answer before.
+        let message: Payload = match payload.len() <= INLINE_BYTES {
+            true => Payload::from_slice(payload),
+            false => std::mem::take(payload),
+        };
+        payload.clear();
+        // Each tensor is its head longer in the whole than in the message, or shorter.
+        let whole = (message.len() as u64).saturating_mul(2).saturating_add(placed);
+        usize::try_from(whole)
+            .ok()
+            .and_then(|whole| payload.try_reserve_exact(whole).ok())
+            .ok_or_else(|| SpliceError::Unread(std::io::ErrorKind::OutOfMemory.into()))?;
         let large = self.segment.large();
         Outcome::splice(&message, outputs, answer.payload(), |offset, len, into| {
             large.append(key.index(), Extent::Output, offset, len, into)

@@ -40,7 +40,7 @@ use crate::wire::{DType, Element, Placement, Placements, Task, TensorSpec};
 #[must_use = "dropping it gives its slot back"]
 pub struct Reserved<'e> {
     engine: &'e Engine,
-    /// `None` once the slot is somebody else's.
+    /// `None` once a task was submitted in it.
     key: Option<Key>,
     tensors: Placements,
     /// Where the inputs' extent is mapped: as much of it as `tensors` take is reserved, and this
@@ -99,6 +99,9 @@ impl<'e> Reserved<'e> {
         let tensor = self.tensor(index)?;
         if self.engine.core().in_forked_child() {
             return Err(ReservedError::ForkedChild);
+        }
+        if self.key.is_none() {
+            return Err(ReservedError::Submitted);
         }
         if tensor.is_output {
             return Err(ReservedError::Output { index });
@@ -169,14 +172,16 @@ impl<'e> Reserved<'e> {
 
     /// Submits the task that these tensors are for: it names them with [`Task::reserved`].
     ///
+    /// Then the tensors are the task's: this guard has nothing more to write to.
+    ///
     /// # Errors
-    /// As for [`Engine::submit`]. The slot is given back then, and what was written is lost.
-    pub fn submit(mut self, task: &Task<'_>) -> Result<Ticket<'e>, SubmitError> {
-        let (engine, tensors) = (self.engine, std::mem::take(&mut self.tensors));
-        // `None` never: only this takes it.
-        let key = self.key.take().ok_or(SubmitError::ForkedChild)?;
-        let all_slept = engine.core().submit_reserved(key, task, &tensors)?;
-        Ok(Ticket::new(engine, key, all_slept))
+    /// As for [`Engine::submit`], and nothing has changed then: what was written is there for another
+    /// try. [`SubmitError::Submitted`] after a task was submitted.
+    pub fn submit(&mut self, task: &Task<'_>) -> Result<Ticket<'e>, SubmitError> {
+        let key = self.key.ok_or(SubmitError::Submitted)?;
+        let all_slept = self.engine.core().submit_reserved(key, task, &self.tensors)?;
+        self.key = None;
+        Ok(Ticket::new(self.engine, key, all_slept))
     }
 
     /// As [`submit`](Self::submit), with a deadline as in [`Engine::submit_by`].
@@ -184,14 +189,15 @@ impl<'e> Reserved<'e> {
     /// # Errors
     /// As for [`submit`](Self::submit).
     pub fn submit_by(
-        self,
+        &mut self,
         task: &Task<'_>,
         deadline: impl Into<Deadline>,
     ) -> Result<Ticket<'e>, SubmitError> {
-        let (engine, deadline) = (self.engine, deadline.into().instant());
+        // Before the task is accepted: it counts from the call.
+        let deadline = deadline.into().instant();
         let ticket = self.submit(task)?;
         if let Some(deadline) = deadline {
-            engine.core().set_deadline(ticket.key(), deadline);
+            self.engine.core().set_deadline(ticket.key(), deadline);
         }
         Ok(ticket)
     }
@@ -200,9 +206,12 @@ impl<'e> Reserved<'e> {
     ///
     /// # Errors
     /// As for [`submit`](Self::submit) and [`Engine::wait`].
-    pub fn call(self, task: &Task<'_>, deadline: impl Into<Deadline>) -> Result<Answer, CallError> {
-        let engine = self.engine;
-        engine.finish_call(self.submit(task)?, deadline.into())
+    pub fn call(
+        &mut self,
+        task: &Task<'_>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Answer, CallError> {
+        self.engine.finish_call(self.submit(task)?, deadline.into())
     }
 }
 
@@ -227,8 +236,8 @@ impl Engine {
     /// All inputs together, and all outputs together, take at most
     /// [`payload_bytes`](Engine::payload_bytes). The room is reserved, so that nobody runs out of memory
     /// while it is written. Up to a quarter of /dev/shm stays reserved for the next such tasks, until
-    /// the engine has had none of any kind for two seconds, or a task finds no room: so only the first
-    /// pays for fresh pages.
+    /// the engine has had no task or guard of any kind for two seconds, or a task finds no room: so only
+    /// the first pays for fresh pages.
     ///
     /// The slot is taken for as long as the guard lives.
     ///

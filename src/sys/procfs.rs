@@ -49,9 +49,7 @@ impl Process {
     /// Bytes of its memory that are resident, those that it shares with others included; but not shared
     /// memory, which is the segment: how much of that it has looked at is not its own doing.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let resident = kilobytes(&status, "VmRSS:")?;
-        Some(resident.saturating_sub(kilobytes(&status, "RssShmem:").unwrap_or(0)))
+        resident_bytes(&fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?)
     }
 }
 
@@ -64,6 +62,11 @@ pub(crate) struct MemoryShares {
     pub(crate) proportional: u64,
     /// What nobody else has.
     pub(crate) private: u64,
+}
+
+fn resident_bytes(status: &str) -> Option<u64> {
+    let shared = kilobytes(status, "RssShmem:").unwrap_or(0);
+    Some(kilobytes(status, "VmRSS:")?.saturating_sub(shared))
 }
 
 /// What the line of this name says, as "name: number kB", in bytes.
@@ -91,6 +94,16 @@ mod tests {
     const ROLLUP: &str = "55d0c0000000-7ffd00000000 ---p 00000000 00:00 0    [rollup]\n\
         Rss:                2000 kB\nPss:                1000 kB\nPss_Anon:            400 kB\n\
         Shared_Clean:       1400 kB\nPrivate_Clean:       100 kB\nPrivate_Dirty:       500 kB\n";
+
+    #[test]
+    fn shared_memory_does_not_count_as_resident() {
+        let status = "Name:\tVmRSS: 1 kB\nVmRSS:\t    5000 kB\nRssAnon:\t    3000 kB\n\
+                      RssFile:\t     500 kB\nRssShmem:\t    1500 kB\n";
+        assert_eq!(resident_bytes(status), Some(3500 << 10));
+        // Before Linux 4.5.
+        assert_eq!(resident_bytes("VmRSS:\t 5000 kB\n"), Some(5000 << 10));
+        assert_eq!(resident_bytes("Name:\tx\n"), None);
+    }
 
     #[test]
     fn the_shares_of_memory_are_read_as_the_kernel_writes_them_or_not_at_all() {

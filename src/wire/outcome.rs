@@ -390,12 +390,16 @@ impl AnswerBuf {
         self.seal();
         let mut behind = 0;
         for (place, piece) in std::mem::take(&mut self.lent) {
-            // SAFETY: who lent it promised that it can be read, and nobody writes to it meanwhile: this
-            // is the handler's own thread, and its model has returned.
-            let piece = unsafe { piece.as_ref() };
-            let place = place + behind;
-            self.bytes.splice(place..place, piece.iter().copied());
-            behind += piece.len();
+            let (place, len) = (place + behind, piece.len());
+            let rest = self.bytes.split_off(place.min(self.bytes.len()));
+            self.bytes.reserve(len + rest.len());
+            let end = self.bytes.spare_capacity_mut().as_mut_ptr().cast();
+            // SAFETY: who lent it promised that it can be read; the vector has room for as many.
+            unsafe { piece.cast::<u8>().as_ptr().copy_to_nonoverlapping(end, len) };
+            // SAFETY: so many were just written behind its end.
+            unsafe { self.bytes.set_len(self.bytes.len() + len) };
+            self.bytes.extend_from_slice(&rest);
+            behind += len;
         }
         &self.bytes
     }
@@ -478,8 +482,19 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// Puts the tensors in place of an outcome's message into it: copies it to the end of `into`, which
-    /// is empty. For `room` and `append` see [`splice`].
+    /// Bytes that the tensors in place have that an outcome's message names; `None` if it names none.
+    ///
+    /// # Errors
+    /// As for [`splice`].
+    pub(crate) fn bytes_placed(message: &[u8], room: u64) -> Result<Option<u64>, SpliceError> {
+        match message.split_first() {
+            Some((&tag::VALUE, value)) => placed::bytes_placed(value, room),
+            _ => Ok(None),
+        }
+    }
+
+    /// Puts the tensors in place of an outcome's message, which is a value, into it: copies it to the end
+    /// of `into`. For `room` and `append` see [`splice`].
     ///
     /// # Errors
     /// As for [`splice`].
@@ -489,17 +504,9 @@ impl<'a> Outcome<'a> {
         into: &mut smallvec::SmallVec<A>,
         append: impl FnMut(u64, usize, &mut smallvec::SmallVec<A>) -> std::io::Result<()>,
     ) -> Result<(), SpliceError> {
-        match message.split_first() {
-            Some((&tag::VALUE, value)) => {
-                into.push(tag::VALUE);
-                splice(value, room, into, append)
-            }
-            // No other has any.
-            _ => {
-                into.extend_from_slice(message);
-                Ok(())
-            }
-        }
+        let (&tag, value) = message.split_first().ok_or(SpliceError::Malformed)?;
+        into.push(tag);
+        splice(value, room, into, append)
     }
 
     fn read_whole<T>(

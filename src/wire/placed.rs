@@ -192,6 +192,23 @@ impl From<Malformed> for SpliceError {
     }
 }
 
+/// Bytes that the tensors in place of an encoded value have in all; `None` if it names none. Beyond `room`
+/// there are none.
+///
+/// # Errors
+/// Bytes that are no value of this kind.
+pub(crate) fn bytes_placed(message: &[u8], room: u64) -> Result<Option<u64>, SpliceError> {
+    let mut placed = None;
+    walk(message, room, |part| {
+        if let Part::Tensor(tensor) = part {
+            // No more than `room` in all.
+            placed = Some(placed.unwrap_or(0) + tensor.bytes);
+        }
+        Ok(())
+    })?;
+    Ok(placed)
+}
+
 /// Copies an encoded value to the end of `into`, with the elements of its tensors in place: `append` reads
 /// so many bytes, from an offset in the extent for outputs. Beyond `room` bytes in all there are none.
 ///
@@ -201,25 +218,53 @@ pub(crate) fn splice<A: Array<Item = u8>>(
     message: &[u8],
     room: u64,
     into: &mut SmallVec<A>,
-    append: impl FnMut(u64, usize, &mut SmallVec<A>) -> std::io::Result<()>,
+    mut append: impl FnMut(u64, usize, &mut SmallVec<A>) -> std::io::Result<()>,
 ) -> Result<(), SpliceError> {
-    let mut splicer = Splicer { reader: Reader::new(message), room, into, append };
-    splicer.value(0)?;
-    Ok(splicer.reader.finish()?)
+    walk(message, room, |part| {
+        match part {
+            Part::Bytes(bytes) => into.extend_from_slice(bytes),
+            Part::Tensor(tensor) => {
+                let shape: Shape = tensor.shape().map(|extent| extent as usize).collect();
+                // A vector grows: this cannot fail.
+                let _ = value::write_tensor(&mut Appending(into), tensor.dtype, &shape);
+                if tensor.bytes > 0 {
+                    // `room` is that of an extent, so it is a `usize`.
+                    append(tensor.offset, tensor.bytes as usize, into)
+                        .map_err(SpliceError::Unread)?;
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
-struct Splicer<'a, 'i, A: Array<Item = u8>, F> {
-    reader: Reader<'a>,
+/// A part of an encoded value.
+enum Part<'a> {
+    /// As it stands there.
+    Bytes(&'a [u8]),
+    /// A tensor in place.
+    Tensor(Placed<'a>),
+}
+
+/// Goes through an encoded value and hands its parts out, in their order.
+fn walk<'a>(
+    message: &'a [u8],
     room: u64,
-    into: &'i mut SmallVec<A>,
-    append: F,
+    visit: impl FnMut(Part<'a>) -> Result<(), SpliceError>,
+) -> Result<(), SpliceError> {
+    let mut walker = Walker { reader: Reader::new(message), room, visit };
+    walker.value(0)?;
+    Ok(walker.reader.finish()?)
 }
 
-impl<A, F> Splicer<'_, '_, A, F>
-where
-    A: Array<Item = u8>,
-    F: FnMut(u64, usize, &mut SmallVec<A>) -> std::io::Result<()>,
-{
+struct Walker<'a, F> {
+    reader: Reader<'a>,
+    /// Bytes that tensors may still have.
+    room: u64,
+    visit: F,
+}
+
+impl<'a, F: FnMut(Part<'a>) -> Result<(), SpliceError>> Walker<'a, F> {
     fn value(&mut self, depth: usize) -> Result<(), SpliceError> {
         let start = self.reader;
         match value::start(&mut self.reader)? {
@@ -227,15 +272,15 @@ where
                 Err(SpliceError::Malformed)
             }
             value::Start::Items(len) => {
-                self.copy_since(&start);
+                self.visit_since(&start)?;
                 (0..len).try_for_each(|_| self.value(depth + 1))
             }
             value::Start::Pairs(len) => {
-                self.copy_since(&start);
+                self.visit_since(&start)?;
                 for _ in 0..len {
                     let key = self.reader;
                     self.reader.take_str()?;
-                    self.copy_since(&key);
+                    self.visit_since(&key)?;
                     self.value(depth + 1)?;
                 }
                 Ok(())
@@ -244,30 +289,25 @@ where
             value::Start::Other => {
                 self.reader = start;
                 ValueRef::read(&mut self.reader, depth)?;
-                self.copy_since(&start);
-                Ok(())
+                self.visit_since(&start)
             }
         }
     }
 
-    fn copy_since(&mut self, start: &Reader<'_>) {
-        self.into.extend_from_slice(start.up_to(&self.reader));
+    fn visit_since(&mut self, start: &Reader<'a>) -> Result<(), SpliceError> {
+        (self.visit)(Part::Bytes(start.up_to(&self.reader)))
     }
 
     fn tensor(&mut self) -> Result<(), SpliceError> {
         let placed = Placed::read(&mut self.reader)?;
-        let end = placed.offset.checked_add(placed.bytes);
         // In all no more than there is, or few bytes could ask for memory without end.
         let left = self.room.checked_sub(placed.bytes);
-        let (Some(left), true) = (left, end.is_some() && placed.is_output) else {
+        let is_output = placed.is_output && placed.offset.checked_add(placed.bytes).is_some();
+        let (Some(left), true) = (left, is_output) else {
             return Err(SpliceError::Malformed);
         };
         self.room = left;
-        let shape: Shape = placed.shape().map(|extent| extent as usize).collect();
-        // A vector grows: this cannot fail.
-        let _ = value::write_tensor(&mut Appending(self.into), placed.dtype, &shape);
-        // `room` is that of an extent, so it is a `usize`.
-        (self.append)(placed.offset, placed.bytes as usize, self.into).map_err(SpliceError::Unread)
+        (self.visit)(Part::Tensor(placed))
     }
 }
 
@@ -384,6 +424,7 @@ mod tests {
             answer.placed(DType::F64, &[0], 8);
         });
         assert!(Outcome::decode(&message).is_err(), "not before they are put into it");
+        assert!(matches!(Outcome::bytes_placed(&message, 8), Ok(Some(6))));
         let whole = spliced(&message, 8).unwrap();
         let Ok(Outcome::Value(value)) = Outcome::decode(&whole) else { panic!() };
         assert_eq!(value.to_owned(), expected);
@@ -393,6 +434,7 @@ mod tests {
             answer.refuse(Refusal::MalformedTask);
             answer.finish().to_vec()
         }] {
+            assert!(matches!(Outcome::bytes_placed(&plain, 8), Ok(None)));
             assert_eq!(spliced(&plain, 8), Ok(plain));
         }
     }

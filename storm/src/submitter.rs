@@ -286,8 +286,8 @@ impl<'s> Submitter<'s> {
 
     fn submit_once(&self, order: &Order, deadline: Option<Instant>) -> Option<Ticket<'s>> {
         let submit = |task: &Task<'_>, place: Option<Reserved<'s>>| match (place, deadline) {
-            (Some(place), Some(deadline)) => place.submit_by(task, deadline),
-            (Some(place), None) => place.submit(task),
+            (Some(mut place), Some(deadline)) => place.submit_by(task, deadline),
+            (Some(mut place), None) => place.submit(task),
             (None, Some(deadline)) => self.scene.engine.submit_by(task, deadline),
             (None, None) => self.scene.engine.submit(task),
         };
@@ -367,7 +367,7 @@ impl<'s> Submitter<'s> {
             let since = Instant::now();
             let terms = Terms { deadline: Some(since + limit), cancelled: None };
             let called = self.with_task(order, |task, place| match place {
-                Some(place) => place.call(task, limit),
+                Some(mut place) => place.call(task, limit),
                 None => self.scene.engine.call(task, limit),
             });
             match called {

@@ -60,7 +60,7 @@
 //! and other threads had a moment to let go. Who keeps an array all the same (in an attribute, a cache, a
 //! log that holds a traceback) keeps it as it was, as a private copy; but the task ends with an error
 //! that names the argument (`Refusal::Kept`), unless the model has raised one itself. A worker whose model
-//! keeps something for two seconds is replaced, one with too much of it ends at once.
+//! keeps something for a second and a half is replaced, one with too much of it ends at once.
 //! `numpy.array(x)`, or `bytes(x)`, is the copy to keep. Not found out is what has the address and no
 //! reference: an array made from a bare `__array_interface__` dict or from `x.ctypes.data`, pages that
 //! the kernel has pinned.
