@@ -84,12 +84,16 @@ impl SlotDouble {
     /// # Errors
     /// It is none, or names more.
     pub fn spliced(&self, message: &[u8]) -> io::Result<Vec<u8>> {
-        let (large, mut whole) = (self.segment.large(), Payload::new());
+        let malformed = |error| io::Error::other(format!("{error:?}"));
         let outputs = self.outputs.load(Ordering::Relaxed);
+        if Outcome::bytes_placed(message, outputs).map_err(malformed)?.is_none() {
+            return Ok(message.to_vec());
+        }
+        let (large, mut whole) = (self.segment.large(), Payload::new());
         Outcome::splice(message, outputs, &mut whole, |offset, len, into| {
             large.append(0, Extent::Output, offset, len, into)
         })
-        .map_err(|error| io::Error::other(format!("{error:?}")))?;
+        .map_err(malformed)?;
         Ok(whole.to_vec())
     }
 }
