@@ -63,6 +63,9 @@ pub fn encode_task(
 /// bytes, and `outputs` can be read; and how many bytes that has put into it. `None`: no honest worker
 /// writes that, or not all can be read.
 pub fn splice(bytes: &[u8], room: usize, outputs: &[u8]) -> Option<(Vec<u8>, usize)> {
+    if Outcome::bytes_placed(bytes, room as u64).ok()?.is_none() {
+        return Some((bytes.to_vec(), 0));
+    }
     let (mut whole, mut put) = (Payload::new(), 0);
     let spliced = Outcome::splice(bytes, room as u64, &mut whole, |offset, len, into| {
         let rest = usize::try_from(offset).ok().and_then(|offset| outputs.get(offset..));

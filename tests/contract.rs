@@ -493,6 +493,42 @@ fn a_start_deadline_of_any_length_is_waited_for() {
 }
 
 #[test]
+fn an_answer_is_waited_for_into_one_that_is_used_again() {
+    both(|bench, start| {
+        let engine = start(bench.builder("echo").signature(Signature::new().str("text")));
+        let mut answer = Answer::new();
+        for len in [0, 30, 3000, 7, 300_000] {
+            let text = "x".repeat(len);
+            let ticket = engine.submit(&Task::new().str(&text)).unwrap();
+            engine.wait_into(ticket, PATIENCE, &mut answer).unwrap();
+            assert_eq!(answer.str(0), Ok(text.as_str()));
+        }
+        let large = answer.str(0).unwrap().as_ptr();
+        let ticket = engine.submit(&Task::new().str(&"y".repeat(200_000))).unwrap();
+        engine.wait_into(&ticket, PATIENCE, &mut answer).unwrap();
+        assert_eq!(answer.str(0).unwrap().as_ptr(), large, "the same memory");
+        let gone = RetrieveError::AlreadyRetrieved { key: ticket.key() };
+        let error = engine.wait_into(&ticket, PATIENCE, &mut answer);
+        assert_eq!(error, Err(WaitError::Retrieve(gone)));
+        assert_eq!(answer.value(), ValueRef::None, "empty after an error");
+    });
+}
+
+#[test]
+fn an_answer_that_is_waited_for_in_vain_is_as_it_was() {
+    leak_free(|bench| {
+        let engine = bench.builder("sleep").signature(one_int()).workers(1).start().unwrap();
+        let first = engine.submit(&Task::new().int(1)).unwrap();
+        let mut answer = engine.wait(first, PATIENCE).unwrap();
+        let before = answer.clone();
+        let ticket = engine.submit(&Task::new().int(60_000)).unwrap();
+        let late = engine.wait_into(&ticket, Duration::from_millis(20), &mut answer);
+        assert_eq!(late, Err(WaitError::TimedOut));
+        assert_eq!(answer.value(), before.value());
+    });
+}
+
+#[test]
 fn an_answer_that_is_used_again_is_empty_after_an_error() {
     both(|bench, start| {
         let engine = start(bench.builder("echo").signature(one_int()));

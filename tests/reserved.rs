@@ -5,6 +5,8 @@
 
 mod common;
 
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 
 use common::{Bench, PATIENCE, leak_free, wait_until, with_small_shared_memory};
@@ -197,6 +199,117 @@ fn a_guard_has_its_slot_until_it_is_dropped() {
         drop(late);
         assert!(matches!(reserve().map(drop), Err(SubmitError::Closed { .. })));
         assert_eq!(engine.in_use(), 0);
+    });
+}
+
+/// Whether the kernel puts huge pages behind shared memory for those who ask for that.
+fn kernel_has_huge_pages() -> bool {
+    const HUGE_PAGE: usize = 2 << 20;
+    const MADV_COLLAPSE: i32 = 25;
+    let file = memory_file(HUGE_PAGE);
+    let (nowhere, number) = (std::ptr::null_mut(), file.as_raw_fd());
+    let (none, all) = (libc::PROT_NONE, libc::PROT_READ | libc::PROT_WRITE);
+    let (private, shared) =
+        (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::MAP_SHARED | libc::MAP_FIXED);
+    // SAFETY: a new mapping where the kernel wants it.
+    let room = unsafe { libc::mmap(nowhere, 2 * HUGE_PAGE, none, private, -1, 0) };
+    assert_ne!(room, libc::MAP_FAILED);
+    let start = room.map_addr(|address| address.next_multiple_of(HUGE_PAGE));
+    // SAFETY: inside the mapping that was just made.
+    let mapped = unsafe { libc::mmap(start, HUGE_PAGE, all, shared, number, 0) };
+    assert_eq!(mapped, start);
+    // SAFETY: mapped, and nobody else's.
+    unsafe { start.cast::<u8>().write_bytes(1, HUGE_PAGE) };
+    // SAFETY: as above; no byte changes.
+    let collapsed = unsafe { libc::madvise(start, HUGE_PAGE, MADV_COLLAPSE) } == 0;
+    // SAFETY: nobody has it any more.
+    unsafe { libc::munmap(room, 2 * HUGE_PAGE) };
+    collapsed
+}
+
+fn memory_file(bytes: usize) -> std::fs::File {
+    // SAFETY: a name that ends in a zero.
+    let number = unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC) };
+    assert!(number >= 0);
+    // SAFETY: just opened, and nobody else's.
+    let file = unsafe { std::fs::File::from_raw_fd(number) };
+    file.set_len(bytes as u64).unwrap();
+    file
+}
+
+/// Bytes of shared memory that a process has mapped by huge pages.
+fn huge_bytes(pid: u32) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let huge = |line: &str| {
+        let (name, rest) = line.split_once(':')?;
+        let is_huge = matches!(name, "ShmemPmdMapped" | "FilePmdMapped");
+        let kilobytes = rest.trim().strip_suffix(" kB")?.parse::<usize>().ok()?;
+        is_huge.then_some(kilobytes << 10)
+    };
+    maps.lines().filter_map(huge).sum()
+}
+
+#[test]
+fn large_tensors_get_huge_pages_in_host_and_worker_where_they_are_wanted_and_the_kernel_has_any() {
+    let has_any = kernel_has_huge_pages();
+    if !has_any {
+        eprintln!("SKIPPED in part: this kernel puts no huge pages behind shared memory");
+    }
+    for wanted in [true, false] {
+        leak_free(|bench| {
+            let builder = builder(bench, "double").workers(1).slots(1).huge_pages(wanted);
+            let engine = builder.payload_bytes((8 << 20) - 1).start().unwrap();
+            assert_eq!(engine.payload_bytes(), 8 << 20);
+            // Small, whole, grown within a page, grown by two, smaller.
+            let lengths = [5000, 2 << 20, (2 << 20) + 1, (7 << 20) - 3, 100, 3 << 20, 8 << 20];
+            for (seed, len) in lengths.into_iter().enumerate() {
+                let input = bytes(len, seed);
+                let output = double(&engine, &input).unwrap();
+                assert!(output.bytes() == doubled(&input), "{len}");
+            }
+            let found = [std::process::id(), engine.worker_pids()[0]].map(huge_bytes);
+            let expected = if wanted && has_any { 16 << 20 } else { 0 };
+            assert_eq!(found, [expected; 2], "{wanted}");
+        });
+    }
+}
+
+#[test]
+fn huge_pages_go_back_as_others_do() {
+    leak_free(|bench| {
+        let builder = builder(bench, "double").workers(1).slots(1).huge_pages(true);
+        let engine = builder.payload_bytes(6 << 20).start().unwrap();
+        for seed in 0..2 {
+            let input = bytes(5 << 20, seed);
+            assert!(double(&engine, &input).unwrap().bytes() == doubled(&input));
+            wait_until("nothing is kept", || match segment_blocks() {
+                blocks if blocks < 1 << 20 => Ok(()),
+                blocks => Err(format!("{blocks} bytes")),
+            });
+        }
+    });
+}
+
+/// Bytes that this process' segment has.
+fn segment_blocks() -> u64 {
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let segments = descriptors.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let target = std::fs::read_link(&path).ok()?;
+        target.to_str()?.contains("nearcall-").then(|| std::fs::metadata(&path).ok())?
+    });
+    512 * segments.map(|metadata| metadata.blocks()).max().unwrap()
+}
+
+#[test]
+fn what_a_model_keeps_of_huge_pages_stays_as_it_was_while_the_slot_goes_on() {
+    leak_free(|bench| {
+        let builder = builder(bench, "keep").workers(1).slots(1).huge_pages(true);
+        let engine = builder.payload_bytes(16 << 20).start().unwrap();
+        for round in 0..4 {
+            let before: Vec<_> = (0..i64::from(round)).collect();
+            assert_eq!(keep(&engine, round, 5 << 20).unwrap(), before, "{round}");
+        }
     });
 }
 

@@ -1,7 +1,7 @@
 //! The engine under the benchmark with arrays of float32: its models need numpy, and each way of
 //! calling them checks its answer.
 
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -25,14 +25,24 @@ impl Numbers {
     }
 }
 
+/// What tensors in place stand in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// As the engine has them unless told otherwise.
+    Small,
+    /// As `Builder::huge_pages` has them, where the kernel has any.
+    Huge,
+}
+
 fn start(
     home: &Home,
     method: &str,
     signature: Signature,
     policy: WaitPolicy,
+    pages: Pages,
 ) -> anyhow::Result<Engine> {
     let builder = home.builder("tensor_model:Model").method(method).signature(signature);
-    let builder = builder.workers(1).wait_policy(policy);
+    let builder = builder.workers(1).wait_policy(policy).huge_pages(pages == Pages::Huge);
     builder.start().context("the engine could not be started")
 }
 
@@ -48,7 +58,7 @@ impl First {
     /// # Errors
     /// What keeps it from starting.
     pub fn start(home: &Home, policy: WaitPolicy) -> anyhow::Result<Self> {
-        let engine = start(home, "first", Signature::new().value("x"), policy)?;
+        let engine = start(home, "first", Signature::new().value("x"), policy, Pages::Small)?;
         Ok(Self { engine, numbers: Numbers::default() })
     }
 
@@ -122,8 +132,14 @@ impl Sum {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(home: &Home, bytes: usize, policy: WaitPolicy) -> anyhow::Result<Self> {
-        let engine = start(home, "sum", Signature::new().value("x").int("copy"), policy)?;
+    pub fn start(
+        home: &Home,
+        bytes: usize,
+        policy: WaitPolicy,
+        pages: Pages,
+    ) -> anyhow::Result<Self> {
+        let signature = Signature::new().value("x").int("copy");
+        let engine = start(home, "sum", signature, policy, pages)?;
         let numbers = Numbers::default();
         let mut started = Self { engine, numbers, elements: bytes / ELEMENT, first_sum: 0.0 };
         started.in_place()?;
@@ -206,9 +222,9 @@ impl Scaled {
     ///
     /// # Errors
     /// What keeps it from starting.
-    pub fn start(home: &Home, policy: WaitPolicy) -> anyhow::Result<Self> {
+    pub fn start(home: &Home, policy: WaitPolicy, pages: Pages) -> anyhow::Result<Self> {
         let signature = Signature::new().float("factor").value("out");
-        let engine = start(home, "scaled", signature, policy)?;
+        let engine = start(home, "scaled", signature, policy, pages)?;
         let elements = Self::BYTES / ELEMENT;
         Ok(Self { engine, numbers: Numbers::default(), elements, reused: Answer::new() })
     }
@@ -239,9 +255,7 @@ impl Scaled {
             self.engine.submit(&task.value(&Value::None))?
         };
         let answer = if way.reused {
-            while !self.engine.retrieve_into(&ticket, &mut self.reused)? {
-                spin_loop();
-            }
+            self.engine.wait_into(ticket, PATIENCE, &mut self.reused)?;
             &self.reused
         } else {
             fresh = self.engine.wait(ticket, PATIENCE)?;

@@ -32,7 +32,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer to be filled by [`crate::Engine::retrieve_into`]; until then it holds `None`.
+    /// An answer to be filled by [`Engine::wait_into`](crate::Engine::wait_into) or
+    /// [`Engine::retrieve_into`](crate::Engine::retrieve_into); until then it holds `None`.
     pub fn new() -> Self {
         Self::default()
     }

@@ -10,8 +10,8 @@ use super::patience::WaitPolicy;
 use super::supervisor;
 use crate::error::{ConfigError, StartError};
 use crate::shm::{
-    EXTENT_UNIT, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES,
-    MIN_SLOTS, MIN_WORKERS, Sizes,
+    MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS,
+    MIN_WORKERS, Sizes, extent_unit,
 };
 use crate::sys::cpus;
 use crate::wire::{
@@ -40,6 +40,7 @@ pub struct Builder {
     slots: usize,
     slot_bytes: usize,
     payload_bytes: usize,
+    huge_pages: bool,
     wait_policy: WaitPolicy,
     collect_between_calls: bool,
     start_deadline: Duration,
@@ -78,6 +79,7 @@ impl Builder {
             slots: 64,
             slot_bytes: 4096,
             payload_bytes: 64 << 20,
+            huge_pages: false,
             wait_policy: WaitPolicy::default(),
             collect_between_calls: true,
             start_deadline: Duration::from_secs(60),
@@ -182,12 +184,26 @@ impl Builder {
         self
     }
 
-    /// The largest encoded task or answer, in bytes: up to 2 GiB, rounded up to a multiple of 64 KiB.
-    /// What is larger than [`slot_bytes`](Builder::slot_bytes) takes shared memory while it is
+    /// The largest encoded task or answer, in bytes: up to 2 GiB, rounded up to a multiple of 64 KiB, or of
+    /// 2 MiB from there on. What is larger than [`slot_bytes`](Builder::slot_bytes) takes shared memory while it is
     /// there, and gives it back when its answer was taken. If there is none left then, that is an
     /// error of this task alone. 0 for none. Default: 64 MiB.
     pub fn payload_bytes(mut self, bytes: usize) -> Self {
         self.payload_bytes = bytes;
+        self
+    }
+
+    /// Whether tensors in place ([`Engine::reserve`]) get huge pages, of 2 MiB, where a task's inputs, or
+    /// its outputs, have as many bytes. Default: no.
+    ///
+    /// A model goes through a large array faster then: numpy's own arrays have such pages, too. But
+    /// whoever reserves the first so large in a slot, or a larger one than ever, waits for the kernel to
+    /// make them: about 1 ms for each MiB, once, as long as the pages stay reserved. It is for
+    /// services that call again and again. Where the kernel gives none (before Linux 6.1, or when it has
+    /// none left, or `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says `deny`), pages are as they
+    /// always are; a tracing event of level debug says so.
+    pub fn huge_pages(mut self, huge: bool) -> Self {
+        self.huge_pages = huge;
         self
     }
 
@@ -342,13 +358,13 @@ impl Builder {
 
     pub(crate) fn validate(self) -> Result<Config, ConfigError> {
         let workers = self.workers.unwrap_or_else(|| cpus::available().min(MAX_WORKERS as usize));
+        let payload_bytes = within("payload_bytes", self.payload_bytes, 0, MAX_PAYLOAD_BYTES)?;
         let sizes = Sizes {
             slots: within("slots", self.slots, MIN_SLOTS, MAX_SLOTS)?,
             slot_bytes: within("slot_bytes", self.slot_bytes, MIN_SLOT_BYTES, MAX_SLOT_BYTES)?
                 .next_multiple_of(64),
             workers: within("workers", workers, MIN_WORKERS, MAX_WORKERS)?,
-            payload_bytes: within("payload_bytes", self.payload_bytes, 0, MAX_PAYLOAD_BYTES)?
-                .next_multiple_of(EXTENT_UNIT),
+            payload_bytes: payload_bytes.next_multiple_of(extent_unit(payload_bytes)),
         };
         self.signature.validate()?;
         let (module, callable) = match self.model.split_once(':') {
@@ -392,6 +408,7 @@ impl Builder {
         }
         Ok(Config {
             sizes,
+            huge_pages: self.huge_pages,
             setup,
             wait_policy: self.wait_policy,
             python: self.python,
@@ -436,6 +453,8 @@ fn absolute(folder: &Path) -> Result<String, ConfigError> {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) sizes: Sizes,
+    /// Whether tensors in place get huge pages.
+    pub(crate) huge_pages: bool,
     /// Complete but for the executable.
     pub(crate) setup: Setup,
     pub(crate) wait_policy: WaitPolicy,

@@ -188,7 +188,7 @@ impl Core {
                 .map(|_| Mutex::default())
                 .collect(),
             large: LargeSlots::new(sizes.slots),
-            tensor_room: TensorRoom::new(sizes.slots),
+            tensor_room: TensorRoom::new(sizes.slots, config.huge_pages),
             entrance: Mutex::new(Entrance { producer: Producer::default(), gate: Gate::Open }),
             witness: ForkWitness::new().map_err(system("map a page"))?,
             crowd: Crowd::new(u32::try_from(cpus).unwrap_or(u32::MAX), sizes.workers),
@@ -731,9 +731,8 @@ impl Core {
             .ok()
             .and_then(|whole| payload.try_reserve_exact(whole).ok())
             .ok_or_else(|| SpliceError::Unread(std::io::ErrorKind::OutOfMemory.into()))?;
-        let large = self.segment.large();
         Outcome::splice(&message, outputs, answer.payload(), |offset, len, into| {
-            large.append(key.index(), Extent::Output, offset, len, into)
+            self.tensor_room.read_output(key.index(), offset, len, into)
         })
     }
 
@@ -1057,6 +1056,55 @@ mod tests {
             assert_eq!(error, corrupt, "{len} {is_long}");
             assert_eq!(engine.call(&Task::new(), PATIENCE).unwrap().int(0), Ok(7));
         }
+    }
+
+    /// Beyond what a task has of outputs there are no pages: who reads there is killed.
+    #[test]
+    fn an_answer_that_names_outputs_that_its_task_has_not_got_ends_one_task_and_not_the_engine() {
+        use crate::DType;
+        use crate::wire::write_placed_tag;
+        const BYTES: usize = 10_000;
+        const OUTCOME_IS_VALUE: u8 = 0;
+        let engine = Engine::builder("test:none").signature(Signature::new().value("out"));
+        let engine = engine.workers(1).slots(1).start_with(|_: &Args<'_>| Ok(Value::None)).unwrap();
+        let room = engine.payload_bytes() as u64;
+        let honest = [(0, BYTES), (64, BYTES - 64), (BYTES as u64 - 1, 1), (3, 0), (64, 5000)];
+        let end = BYTES as u64;
+        let hostile =
+            [(1, BYTES), (end, 1), (end - 1, 2), (room - 1, 1), (room, 1), (0, BYTES + 1)];
+        let hostile = hostile.into_iter().chain([(1 << 40, 1), (u64::MAX - 63, 64), (0, 64 << 20)]);
+        let all = hostile.map(|named| (named, false)).chain(honest.map(|named| (named, true)));
+        for ((offset, bytes), is_right) in all {
+            let specs = [TensorSpec::output(DType::U8, &[BYTES])];
+            let mut reserved = engine.reserve(&specs).unwrap();
+            let ticket = reserved.submit(&Task::new().reserved(0)).unwrap();
+            let slot = engine.core().slot(ticket.key()).unwrap();
+            let deadline = std::time::Instant::now() + PATIENCE;
+            while !engine.core().is_over(ticket.key()) {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+            let (mut placements, _) = place(&[TensorSpec::output(DType::U8, &[bytes])]).unwrap();
+            placements[0].offset = offset;
+            let mut message = vec![OUTCOME_IS_VALUE];
+            write_placed_tag(&mut IntoVec(&mut message)).unwrap();
+            placements[0].write(&mut IntoVec(&mut message)).unwrap();
+            // SAFETY: the double has published, and does nothing more with the slot.
+            let writer = unsafe { slot.answer_writer(message.len()) }.unwrap();
+            writer.put(&message).unwrap();
+            match engine.wait(ticket, PATIENCE) {
+                Ok(answer) => {
+                    assert!(is_right, "{offset} {bytes}");
+                    let Some(crate::ValueRef::Tensor(tensor)) = answer.get(0) else { panic!() };
+                    assert_eq!(tensor.bytes(), vec![0; bytes]);
+                }
+                Err(WaitError::Retrieve(RetrieveError::Task(TaskError::Corrupt { .. }))) => {
+                    assert!(!is_right, "{offset} {bytes}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(engine.in_use(), 0);
     }
 
     #[test]

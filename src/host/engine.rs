@@ -187,6 +187,28 @@ impl Engine {
         self.core.wait(task.as_key(), deadline.into(), task.all_slept())
     }
 
+    /// What [`wait`](Engine::wait) does, into an answer whose memory is used again: a large array is
+    /// copied into memory that is there, which takes a fraction of the time that fresh memory takes.
+    ///
+    /// # Errors
+    /// As for [`wait`](Engine::wait). After [`WaitError::TimedOut`] the answer is unchanged, after any
+    /// other it is empty.
+    #[inline]
+    pub fn wait_into(
+        &self,
+        task: impl AsKey,
+        deadline: impl Into<Deadline>,
+        answer: &mut Answer,
+    ) -> Result<(), WaitError> {
+        let all_slept = task.all_slept();
+        let waited = self.core.wait_into(task.as_key(), deadline.into(), all_slept, answer);
+        waited.inspect_err(|error| {
+            if *error != WaitError::TimedOut {
+                answer.payload().clear();
+            }
+        })
+    }
+
     /// Submits a task and waits for its answer. At the deadline the task is ended, as after
     /// [`submit_by`](Engine::submit_by): with
     /// [`TaskError::DeadlinePassed`](crate::error::TaskError::DeadlinePassed).

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use crate::shm::{Extent, LargeArea, MappedExtent};
+use crate::shm::{Extent, LargeArea, MappedExtent, Payload};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::{self, Access};
 
@@ -23,6 +23,8 @@ pub(crate) type Bytes = [usize; 2];
 /// The extents for tensors, of all slots.
 pub(crate) struct TensorRoom {
     slots: u32,
+    /// Whether pages are to be huge ones, where whole ones fit.
+    huge_pages: bool,
     /// Made with the first task that reserves any.
     rooms: OnceLock<Box<[Mutex<Room>]>>,
     /// Bytes reserved in slots that nobody uses.
@@ -33,8 +35,8 @@ pub(crate) struct TensorRoom {
 /// A slot's extents for tensors.
 #[derive(Default)]
 struct Room {
-    /// That of the inputs, once there was any. Stays as long as the engine.
-    inputs: Option<MappedExtent>,
+    /// Inputs and outputs, once there was any. They stay as long as the engine.
+    mapped: [Option<MappedExtent>; 2],
     /// How much has pages, from the start.
     reserved: Bytes,
     /// What the task in it has of its outputs' extent; `None` if no task has it.
@@ -56,8 +58,9 @@ impl Room {
 }
 
 impl TensorRoom {
-    pub(crate) fn new(slots: u32) -> Self {
-        Self { slots, rooms: OnceLock::new(), kept: AtomicU64::new(0), kept_limit: OnceLock::new() }
+    pub(crate) fn new(slots: u32, huge_pages: bool) -> Self {
+        let (kept, kept_limit) = (AtomicU64::new(0), OnceLock::new());
+        Self { slots, huge_pages, rooms: OnceLock::new(), kept, kept_limit }
     }
 
     fn room(&self, index: u16) -> io::Result<&Mutex<Room>> {
@@ -83,7 +86,7 @@ impl TensorRoom {
         self.kept.fetch_sub(room.reserved_bytes(), Ordering::Relaxed);
         let [inputs, outputs] = needed;
         room.outputs = Some(outputs);
-        let began = Self::provide(&mut room, large, index, needed);
+        let began = self.provide(&mut room, large, index, needed);
         if began.is_err() {
             room.outputs = None;
             room.give_back(large, index);
@@ -92,28 +95,65 @@ impl TensorRoom {
     }
 
     fn provide(
+        &self,
         room: &mut Room,
         large: LargeArea<'_>,
         index: u16,
         needed: Bytes,
     ) -> io::Result<Option<NonNull<u8>>> {
-        for ((extent, reserved), needed) in
-            Extent::IN_PLACE.into_iter().zip(&mut room.reserved).zip(needed)
+        let Room { mapped, reserved, .. } = room;
+        let extents = Extent::IN_PLACE.into_iter().zip([Access::Write, Access::Read]);
+        for (((extent, access), (mapped, reserved)), needed) in
+            extents.zip(mapped.iter_mut().zip(reserved)).zip(needed)
         {
             large.reserve(index, extent, *reserved, needed)?;
-            *reserved = needed.max(*reserved);
+            let before = core::mem::replace(reserved, needed.max(*reserved));
+            if mapped.is_none() && needed > 0 {
+                // No address space left is not: no shared memory left.
+                *mapped = Some(large.map(index, extent, access).map_err(io::Error::other)?);
+            }
+            if self.huge_pages
+                && needed > before
+                && let Some(mapped) = mapped
+            {
+                // SAFETY: reserved above.
+                if let Some(Err(error)) = unsafe { mapped.collapse(before, needed) } {
+                    tracing::debug!(%error, needed, "no huge pages for tensors");
+                }
+            }
         }
-        if room.inputs.is_none() && needed[0] > 0 {
-            // No address space left is not: no shared memory left.
-            let mapped = large.map(index, Extent::Input, Access::Write);
-            room.inputs = Some(mapped.map_err(io::Error::other)?);
-        }
-        Ok(room.inputs.as_ref().and_then(|inputs| inputs.at(0, needed[0])))
+        let [inputs, _] = mapped;
+        Ok(inputs.as_ref().and_then(|inputs| inputs.at(0, needed[0])))
     }
 
     /// What the task in this slot has of its outputs' extent, in bytes.
     pub(crate) fn outputs(&self, index: u16) -> usize {
         self.room(index).map_or(0, |room| room.lock().outputs.unwrap_or(0))
+    }
+
+    /// Copies `len` bytes of them at `offset` to the end of `into`. Those that are not the task's are never
+    /// read, whoever has named them: there may be no pages.
+    ///
+    /// # Errors
+    /// The task has not got them ([`is_bad_length`](crate::shm::is_bad_length)), or there is no memory.
+    pub(crate) fn read_output(
+        &self,
+        index: u16,
+        offset: u64,
+        len: usize,
+        into: &mut Payload,
+    ) -> io::Result<()> {
+        let room = self.room(index)?.lock();
+        let outputs = room.outputs.unwrap_or(0) as u64;
+        let [_, Some(mapped)] = &room.mapped else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if offset.checked_add(len as u64).is_none_or(|end| end > outputs) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: `begin` has reserved pages for all of the task's outputs, and nobody gives them back
+        // while a task has them, or the room is locked.
+        unsafe { mapped.append_to(offset, len, into) }
     }
 
     /// The slot's task is over, and no worker has it any more.
@@ -187,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_what_rooms_have_that_nobody_uses_and_no_more_than_the_limit() {
-        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS, false));
         let at_first = memory::pages_behind(segment.descriptor()).unwrap();
         let (page, limit) = (4096, 20 * 4096);
         room.kept_limit.set(limit).unwrap();
@@ -222,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_slot_that_is_left_last_keeps_its_pages() {
-        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS, false));
         room.kept_limit.set(2 * 4096).unwrap();
         for index in 0..3 {
             room.begin(segment.large(), index, [4096, 0]).unwrap();
@@ -236,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_reserved_leaves_nothing() {
-        let (segment, room) = (segment(), TensorRoom::new(SLOTS));
+        let (segment, room) = (segment(), TensorRoom::new(SLOTS, false));
         let at_first = memory::pages_behind(segment.descriptor()).unwrap();
         let too_much = [1 << 20, (1 << 20) + 1];
         assert!(room.begin(segment.large(), 0, too_much).is_err());

@@ -100,8 +100,7 @@ impl Drop for Awakened<'_> {
 }
 
 impl Core {
-    /// Waits until the task of `key` is over or the deadline has passed, and takes its outcome.
-    /// `all_slept`: no worker was awake when it was submitted.
+    /// As [`wait_into`](Self::wait_into), into an answer of its own.
     #[inline]
     pub(crate) fn wait(
         &self,
@@ -110,6 +109,20 @@ impl Core {
         all_slept: bool,
     ) -> Result<Answer, WaitError> {
         let mut answer = Answer::new();
+        self.wait_into(key, deadline, all_slept, &mut answer)?;
+        Ok(answer)
+    }
+
+    /// Waits until the task of `key` is over or the deadline has passed, and takes its outcome.
+    /// `all_slept`: no worker was awake when it was submitted.
+    #[inline]
+    pub(crate) fn wait_into(
+        &self,
+        key: Key,
+        deadline: Deadline,
+        all_slept: bool,
+        answer: &mut Answer,
+    ) -> Result<(), WaitError> {
         // Relaxed, here and below: `retrieve_into` looks again.
         let done = self.slot(key).map(|slot| (slot, slot.words.done.load(Ordering::Relaxed)));
         let is_over = done.is_none_or(|(slot, before)| {
@@ -121,10 +134,10 @@ impl Core {
                     && !self.patience.spin.is_zero()
                     && ring::glance(|| slot.words.done.load(Ordering::Relaxed) != before))
         });
-        if is_over && self.retrieve_into(key, &mut answer)? {
-            return Ok(answer);
+        if is_over && self.retrieve_into(key, answer)? {
+            return Ok(());
         }
-        self.wait_longer(key, deadline, answer, all_slept)
+        self.wait_longer(key, deadline, all_slept, answer)
     }
 
     /// The deadline counts from here, which may be microseconds after the call: one that is
@@ -134,15 +147,15 @@ impl Core {
         &self,
         key: Key,
         deadline: Deadline,
-        mut answer: Answer,
         all_slept: bool,
-    ) -> Result<Answer, WaitError> {
+        answer: &mut Answer,
+    ) -> Result<(), WaitError> {
         let deadline = deadline.instant();
         let Patience { spin, parks, .. } = self.patience;
         // A worker that has to be woken takes longer than it pays to spin; and where it is woken on
         // this very CPU, it comes sooner if we leave.
         let mut sleepy = spin.is_zero() || (parks && all_slept);
-        while !self.retrieve_into(key, &mut answer)? {
+        while !self.retrieve_into(key, answer)? {
             let now = Instant::now();
             if !self.mailbox.attended() {
                 self.end_overdue(now);
@@ -163,7 +176,7 @@ impl Core {
                 }
             }
         }
-        Ok(answer)
+        Ok(())
     }
 
     /// Spins, or yields if it is crowded; and tells the workers whether it is.

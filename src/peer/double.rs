@@ -91,7 +91,10 @@ impl SlotDouble {
         }
         let (large, mut whole) = (self.segment.large(), Payload::new());
         Outcome::splice(message, outputs, &mut whole, |offset, len, into| {
-            large.append(0, Extent::Output, offset, len, into)
+            let (start, mut read) = (offset as usize, Payload::new());
+            large.read(0, Extent::Output, start + len, &mut read)?;
+            into.extend_from_slice(read.get(start..).unwrap_or_default());
+            Ok(())
         })
         .map_err(malformed)?;
         Ok(whole.to_vec())

@@ -12,8 +12,8 @@ use core::ptr::NonNull;
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::layout::{EXTENTS, Layout};
-use super::region::Payload;
+use super::layout::{EXTENTS, HUGE_PAGE, Layout, extent_unit};
+use super::region::{Payload, append_shared};
 use crate::sys::memory::{self, Access, FileIdentity};
 
 /// Bytes written, or reserved, by one system call. The kernel has one lock for the area, and keeps it
@@ -145,6 +145,10 @@ impl<'a> LargeArea<'a> {
         if bytes > self.room() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        if bytes <= reserved {
+            // Without a system call.
+            return Ok(());
+        }
         self.check()?;
         let (start, reserved) = (self.start(index, extent), reserved as u64);
         let end = bytes as u64;
@@ -156,7 +160,7 @@ impl<'a> LargeArea<'a> {
         Ok(())
     }
 
-    /// Maps an extent, all of it.
+    /// Maps an extent, all of it. One in which there is room for huge pages starts where they can.
     ///
     /// # Errors
     /// What the system said.
@@ -167,10 +171,15 @@ impl<'a> LargeArea<'a> {
         access: Access,
     ) -> io::Result<MappedExtent> {
         self.check()?;
-        let bytes = self.room();
-        let start =
-            memory::map_range(self.descriptor, self.start(index, extent), bytes as u64, access)?;
-        Ok(MappedExtent { start, bytes, access })
+        let (offset, room) = (self.start(index, extent), self.layout.sizes.payload_bytes);
+        let start = match extent_unit(room) {
+            HUGE_PAGE => {
+                let alignment = HUGE_PAGE as usize;
+                memory::map_range_aligned(self.descriptor, offset, room.into(), access, alignment)
+            }
+            _ => memory::map_range(self.descriptor, offset, room.into(), access),
+        };
+        Ok(MappedExtent { start: start?, bytes: self.room(), access })
     }
 
     /// Copies a payload of `len` bytes out, into `into`, whose old contents go.
@@ -186,26 +195,11 @@ impl<'a> LargeArea<'a> {
         into: &mut Payload,
     ) -> io::Result<()> {
         into.clear();
-        self.append(index, extent, 0, len, into)
-    }
-
-    /// Copies `len` bytes out from `offset` on, to the end of `into`.
-    ///
-    /// # Errors
-    /// As for [`read`](Self::read).
-    pub(crate) fn append(
-        &self,
-        index: u16,
-        extent: Extent,
-        offset: u64,
-        len: usize,
-        into: &mut Payload,
-    ) -> io::Result<()> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.room() as u64) {
+        if len > self.room() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         self.check()?;
-        memory::read_at(self.descriptor, self.start(index, extent) + offset, len, into)
+        memory::read_at(self.descriptor, self.start(index, extent), len, into)
     }
 
     /// Gives the pages of an extent back.
@@ -265,6 +259,43 @@ impl MappedExtent {
         (offset.checked_add(bytes)? <= self.bytes).then_some(offset as u64)
     }
 
+    /// Copies `len` bytes at `offset` to the end of `into`, whoever writes there meanwhile.
+    ///
+    /// # Safety
+    /// There must be pages behind them.
+    ///
+    /// # Errors
+    /// They are not all inside ([`is_bad_length`]), or there is no memory for them.
+    pub(crate) unsafe fn append_to(
+        &self,
+        offset: u64,
+        len: usize,
+        into: &mut Payload,
+    ) -> io::Result<()> {
+        let start = self.at(offset, len).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: the type's invariant; the caller vouches for the pages, of which words never leave one.
+        unsafe { append_shared(start, len, into) }
+    }
+
+    /// Puts huge pages in the place of small ones where whole ones fit between the first `before` bytes,
+    /// for which that was asked before, and the first `bytes` bytes. `None` if none fits.
+    ///
+    /// # Safety
+    /// There must be pages behind the first `bytes` bytes.
+    ///
+    /// # Errors
+    /// The kernel has none for all of it; what is there is right all the same.
+    pub(crate) unsafe fn collapse(&self, before: usize, bytes: usize) -> Option<io::Result<()>> {
+        let whole = |bytes: usize| bytes - bytes % HUGE_PAGE as usize;
+        let (before, end) = (whole(before), whole(bytes.min(self.bytes)));
+        if before >= end {
+            return None;
+        }
+        let start = self.at(before as u64, end - before)?;
+        // SAFETY: the type's invariant; the caller vouches for the pages.
+        Some(unsafe { memory::collapse(start, end - before) })
+    }
+
     /// Makes the first `bytes` bytes private, and takes the others away: nobody else has them any more,
     /// and what others write is not seen.
     ///
@@ -317,4 +348,85 @@ impl Drop for MappedExtent {
 /// wrong, not the system.
 pub(crate) fn is_bad_length(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::{EXTENT_UNIT, Segment, Sizes};
+
+    fn bytes_mapped() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        4096 * pages.split(' ').next().unwrap().parse::<usize>().unwrap()
+    }
+
+    #[test]
+    fn extents_with_room_for_huge_pages_start_where_they_can_and_nothing_else_stays_mapped() {
+        let payload_bytes = 2 * HUGE_PAGE;
+        let sizes = Sizes { slots: 2, slot_bytes: 256, workers: 1, payload_bytes };
+        let segment = Segment::create(sizes).unwrap();
+        let large = segment.large();
+        let bytes: Vec<u8> = (0..=255).collect();
+        let before = bytes_mapped();
+        for round in 0..1000 {
+            for (extent, access) in [(Extent::Input, Access::Write), (Extent::Output, Access::Read)]
+            {
+                let mapped = large.map(1, extent, access).unwrap();
+                assert_eq!(mapped.start.addr().get() % HUGE_PAGE as usize, 0);
+                assert_eq!(large.start(1, extent) % u64::from(HUGE_PAGE), 0);
+                if round > 0 {
+                    continue;
+                }
+                large.reserve(1, extent, 0, payload_bytes as usize).unwrap();
+                let end = payload_bytes as usize - bytes.len();
+                memory::write_at(segment.descriptor(), large.start(1, extent) + end as u64, &bytes)
+                    .unwrap();
+                let mut into = Payload::new();
+                // SAFETY: all of it is reserved.
+                unsafe { mapped.append_to(end as u64, bytes.len(), &mut into) }.unwrap();
+                assert_eq!(into[..], bytes);
+            }
+        }
+        // What is left over of each would be as much as a huge page; other tests map something, too.
+        assert!(bytes_mapped() < before + (500 * HUGE_PAGE as usize));
+    }
+
+    /// All lengths that matter, at all places in a word, up to the end of the last page that there is:
+    /// whoever reads behind it is killed.
+    #[test]
+    fn shared_bytes_are_appended_from_any_address_and_no_page_is_read_but_theirs() {
+        const PAGE: usize = 4096;
+        let sizes = Sizes { slots: 1, slot_bytes: 256, workers: 1, payload_bytes: EXTENT_UNIT };
+        let segment = Segment::create(sizes).unwrap();
+        let large = segment.large();
+        large.reserve(0, Extent::Output, 0, PAGE).unwrap();
+        let mapped = large.map(0, Extent::Output, Access::Read).unwrap();
+        let bytes: Vec<u8> = (0..PAGE).map(|at| (at * 31 + at / 97) as u8).collect();
+        large.write(0, Extent::Output, &bytes).unwrap();
+        let check = |at: usize, len: usize| {
+            for before in [0, 1, 200] {
+                let mut into = Payload::from_elem(9, before);
+                // SAFETY: the page is reserved.
+                unsafe { mapped.append_to(at as u64, len, &mut into) }.unwrap();
+                assert_eq!(into.len(), before + len);
+                assert!(into[..before].iter().all(|byte| *byte == 9));
+                assert_eq!(into[before..], bytes[at..at + len], "{at} {len}");
+            }
+        };
+        for len in (0..=40).chain([300, 1000]) {
+            for at in 0..=16 {
+                check(at, len);
+                check(PAGE - len - at, len);
+            }
+        }
+        check(0, PAGE);
+        let mut into = Payload::from_slice(b"there");
+        let room = large.room() as u64;
+        for (at, len) in [(room, 1), (room - 1, 2), (u64::MAX, 1), (1, usize::MAX)] {
+            // SAFETY: nothing of it is read.
+            let error = unsafe { mapped.append_to(at, len, &mut into) }.unwrap_err();
+            assert!(is_bad_length(&error), "{error}");
+        }
+        assert_eq!(into[..], *b"there");
+    }
 }

@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::robust_mutex::MUTEX_BYTES;
 
 /// Goes up with every change of the layout or of what its words mean.
-pub(crate) const LAYOUT_VERSION: u32 = 5;
+pub(crate) const LAYOUT_VERSION: u32 = 6;
 
 /// "nearcall", little endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
@@ -30,8 +30,10 @@ pub(crate) const MAX_SLOTS: u32 = 65_535;
 pub(crate) const MIN_SLOT_BYTES: u32 = 256;
 pub(crate) const MAX_SLOT_BYTES: u32 = 1 << 24;
 pub(crate) const MAX_PAYLOAD_BYTES: u32 = 1 << 31;
-/// Extents start, and end, at multiples of this: the largest page there is.
+/// Extents start, and end, at multiples of this: the largest page of the usual kind there is.
 pub(crate) const EXTENT_UNIT: u32 = 1 << 16;
+/// Those of at least so many bytes at multiples of this: what a huge page has on these platforms.
+pub(crate) const HUGE_PAGE: u32 = 1 << 21;
 /// How many of them a slot has.
 pub(crate) const EXTENTS: u64 = 4;
 pub(crate) const MIN_WORKERS: u32 = 1;
@@ -209,7 +211,7 @@ pub(crate) struct Sizes {
     /// Bytes of a slot's body: a multiple of 64.
     pub(crate) slot_bytes: u32,
     pub(crate) workers: u32,
-    /// Bytes of an extent: a multiple of [`EXTENT_UNIT`]; 0 for none.
+    /// Bytes of an extent: a multiple of its [`extent_unit`]; 0 for none.
     pub(crate) payload_bytes: u32,
 }
 
@@ -251,7 +253,7 @@ impl Layout {
             || workers < MIN_WORKERS
             || workers > MAX_WORKERS
             || payload_bytes > MAX_PAYLOAD_BYTES
-            || !payload_bytes.is_multiple_of(EXTENT_UNIT)
+            || !payload_bytes.is_multiple_of(extent_unit(payload_bytes))
         {
             return None;
         }
@@ -280,9 +282,14 @@ impl Layout {
             slots: slot_words,
             bodies,
             segment_bytes,
-            extents: align_up(segment_bytes, EXTENT_UNIT as u64),
+            extents: align_up(segment_bytes, extent_unit(payload_bytes) as u64),
         })
     }
+}
+
+/// What extents of so many bytes start, and end, at multiples of.
+pub(crate) const fn extent_unit(payload_bytes: u32) -> u32 {
+    if payload_bytes >= HUGE_PAGE { HUGE_PAGE } else { EXTENT_UNIT }
 }
 
 const fn align_up(offset: u64, to: u64) -> u64 {
@@ -329,6 +336,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     row("Constants", &[ENTRY_BYTES as u64], "ENTRY_BYTES");
     row("Constants", &[EXTRA_PLACES.into()], "EXTRA_PLACES");
     row("Constants", &[EXTENT_UNIT.into()], "EXTENT_UNIT");
+    row("Constants", &[HUGE_PAGE.into()], "HUGE_PAGE");
     row("Constants", &[EXTENTS], "EXTENTS");
     row("Limits", &[MIN_SLOTS.into(), MAX_SLOTS.into()], "slots");
     row("Limits", &[MIN_SLOT_BYTES.into(), MAX_SLOT_BYTES.into()], "slot_bytes");
@@ -388,7 +396,12 @@ mod tests {
         for slots in [1, 2, 63, 64, 65_535] {
             for slot_bytes in [256, 4096, 1 << 24] {
                 for workers in [1, 2, 1024] {
-                    let payload_bytes = if slots == 64 { 0 } else { MAX_PAYLOAD_BYTES };
+                    let payload_bytes = match slots {
+                        64 => 0,
+                        63 => HUGE_PAGE - EXTENT_UNIT,
+                        2 => HUGE_PAGE,
+                        _ => MAX_PAYLOAD_BYTES,
+                    };
                     let sizes = Sizes { slots, slot_bytes, workers, payload_bytes };
                     let l = Layout::new(sizes).unwrap();
                     assert!(l.header + 64 <= l.host);
@@ -398,7 +411,9 @@ mod tests {
                     assert!(l.ring + 64 * l.ring_entries <= l.slots);
                     assert!(l.slots + 384 * u64::from(slots) <= l.bodies);
                     assert!(l.bodies + u64::from(slots) * u64::from(slot_bytes) <= l.segment_bytes);
-                    assert!(l.segment_bytes <= l.extents && l.extents.is_multiple_of(65_536));
+                    let unit = if payload_bytes >= 2 << 20 { 2 << 20 } else { 65_536 };
+                    assert!(l.segment_bytes <= l.extents && l.extents.is_multiple_of(unit));
+                    assert!(u64::from(payload_bytes).is_multiple_of(unit));
                     assert!(i64::try_from(l.file_bytes()).is_ok(), "a file that large");
                     assert!(l.ring_entries.is_power_of_two());
                     assert!(l.ring_entries >= 2 * u64::from(slots) + 2);
@@ -421,7 +436,8 @@ mod tests {
             Sizes { workers: 0, ..good },
             Sizes { workers: 1025, ..good },
             Sizes { payload_bytes: 4096, ..good },
-            Sizes { payload_bytes: MAX_PAYLOAD_BYTES + EXTENT_UNIT, ..good },
+            Sizes { payload_bytes: HUGE_PAGE + EXTENT_UNIT, ..good },
+            Sizes { payload_bytes: MAX_PAYLOAD_BYTES + HUGE_PAGE, ..good },
         ] {
             assert_eq!(Layout::new(bad), None, "{bad:?}");
         }

@@ -14,6 +14,7 @@ pub use layout::layout_tables;
 pub(crate) use layout::{
     ENTRY_BYTES, EXTENT_UNIT, INLINE_BYTES, LAYOUT_VERSION, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES,
     MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
+    extent_unit,
 };
 pub(crate) use region::{Payload, Region, RingWords, Slot, bytes_to_map, copy_words};
 pub(crate) use segment::{Segment, SegmentError};

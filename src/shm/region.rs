@@ -338,17 +338,73 @@ impl Slot<'_> {
 pub(crate) fn copy_words(words: &[AtomicU64], len: usize, into: &mut Payload) {
     into.clear();
     into.reserve(words.len() * 8);
-    let target = into.as_mut_ptr();
+    // SAFETY: room for `8 * words.len()` bytes was reserved; the vector is this thread's own memory.
+    unsafe { load_words(words, into.as_mut_ptr()) };
+    // SAFETY: `8 * words.len()` bytes were reserved and written.
+    unsafe { into.set_len(len.min(words.len() * 8)) };
+}
+
+/// As [`copy_words`], for `len` bytes from any address on, to the end of `into`.
+///
+/// # Safety
+/// The 8-byte words that the bytes are in must be mapped, with pages behind them, and be written through
+/// atomics or raw pointers only.
+///
+/// # Errors
+/// There is no memory for them; nothing has changed then.
+pub(crate) unsafe fn append_shared(
+    start: NonNull<u8>,
+    len: usize,
+    into: &mut Payload,
+) -> io::Result<()> {
+    into.try_reserve_exact(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+    if len == 0 {
+        return Ok(());
+    }
+    let skip = start.addr().get() % 8;
+    // SAFETY: the start of the word that the first byte is in, which the caller vouches for.
+    let first = unsafe { start.sub(skip) };
+    let words = NonNull::slice_from_raw_parts(first.cast::<AtomicU64>(), (skip + len).div_ceil(8));
+    // SAFETY: the words that the bytes are in: mapped, and shared as the caller says.
+    let mut words = unsafe { words.as_ref() };
+    // Relaxed: as in `load_words`.
+    let part = |word: &AtomicU64| word.load(Ordering::Relaxed).to_ne_bytes();
+    let end = into.len() + len;
+    if skip > 0
+        && let Some((first, others)) = words.split_first()
+    {
+        into.extend(part(first).into_iter().skip(skip).take(len));
+        words = others;
+    }
+    let (whole, rest) = words.split_at((end - into.len()) / 8);
+    let before = into.len();
+    // SAFETY: `before <= end`, for which there is room.
+    let target = unsafe { into.as_mut_ptr().add(before) };
+    // SAFETY: behind it there is room for what is missing, of which these are at most all; the vector is
+    // this thread's own memory.
+    unsafe { load_words(whole, target) };
+    // SAFETY: so many bytes were just written, within the capacity.
+    unsafe { into.set_len(before + 8 * whole.len()) };
+    if let Some(last) = rest.first() {
+        into.extend(part(last).into_iter().take(end - into.len()));
+    }
+    Ok(())
+}
+
+/// Copies shared words to `target`, each read once. For what no cache holds this is as fast as `memcpy`.
+///
+/// # Safety
+/// There must be room for `8 * words.len()` bytes, which nobody else has.
+#[inline]
+unsafe fn load_words(words: &[AtomicU64], target: *mut u8) {
     for (index, word) in words.iter().enumerate() {
         // Relaxed: the caller has seen the word that publishes them (Acquire).
         let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
-        // SAFETY: room for `8 * words.len()` bytes was reserved, so this is inside.
+        // SAFETY: `index < words.len()`, so this is inside.
         let target = unsafe { target.add(8 * index) };
-        // SAFETY: as above; the vector is this thread's own memory.
+        // SAFETY: as above, and the caller vouches for the memory.
         unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), 8) };
     }
-    // SAFETY: `8 * words.len()` bytes were reserved, and the loop has written them all.
-    unsafe { into.set_len(len.min(words.len() * 8)) };
 }
 
 /// A payload length larger than its slot.

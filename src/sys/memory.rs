@@ -248,6 +248,63 @@ pub(crate) fn map_range(
     Ok(base.cast())
 }
 
+/// As [`map_range`], at an address that is a multiple of `alignment`, itself one of the page size.
+pub(crate) fn map_range_aligned(
+    descriptor: BorrowedFd<'_>,
+    offset: u64,
+    bytes: u64,
+    access: Access,
+    alignment: usize,
+) -> io::Result<NonNull<u8>> {
+    let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let needed = length(bytes)?;
+    let all = length(bytes.saturating_add(alignment as u64))?;
+    let nothing = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice changes no existing memory.
+    let base = unsafe { mman::mmap_anonymous(None, all, ProtFlags::PROT_NONE, nothing) }?;
+    let base = base.cast::<u8>();
+    let before = base.addr().get().next_multiple_of(alignment) - base.addr().get();
+    // SAFETY: less than `alignment`, which is there beyond `bytes`.
+    let start = unsafe { base.add(before) };
+    let (protection, flags) = (access.protection(), MapFlags::MAP_SHARED | MapFlags::MAP_FIXED);
+    // SAFETY: inside the new mapping, which nobody else has.
+    let mapped =
+        unsafe { mman::mmap(Some(start.addr()), needed, protection, flags, descriptor, offset) };
+    if let Err(error) = mapped {
+        // SAFETY: nobody has it.
+        unsafe { unmap(base, all.get()) };
+        return Err(error.into());
+    }
+    let after = alignment - before;
+    if before > 0 {
+        // SAFETY: what the new mapping has in front of what is wanted of it.
+        unsafe { unmap(base, before) };
+    }
+    if after > 0 {
+        // SAFETY: not behind the end of the new mapping.
+        let end = unsafe { start.add(needed.get()) };
+        // SAFETY: what it has behind.
+        unsafe { unmap(end, after) };
+    }
+    Ok(start)
+}
+
+/// Asks the kernel to put huge pages in the place of the small ones behind a mapping, in this process'
+/// page tables too. No byte changes, whoever looks.
+///
+/// # Safety
+/// `start..start + bytes` must be mapped, with pages behind all of it.
+///
+/// # Errors
+/// The kernel has none, or cannot do it (before Linux 6.1); then some, or none, have been replaced.
+pub(crate) unsafe fn collapse(start: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    /// Neither crate has it for all targets.
+    const MADV_COLLAPSE: i32 = 25;
+    // SAFETY: the caller vouches for the range; what is in it stays.
+    let result = unsafe { libc::madvise(start.as_ptr().cast(), bytes, MADV_COLLAPSE) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Takes a mapping, or whole pages of one, away.
 ///
 /// # Safety

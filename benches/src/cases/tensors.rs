@@ -8,16 +8,17 @@
 //!   private copies of the array: the model times it with Python's `time.perf_counter`, in turns with
 //!   the calls. So it is the same numpy, the same CPU and the same minute, and no call is in it. One
 //!   copy is where numpy puts its arrays, in huge pages if there are any, the other in small ones: so
-//!   it can be told what is the pages' and what the engine's.
+//!   it can be told what is the pages' and what the engine's. The array in place stands in either, too.
 //! - `scaled`: an array comes back. `overhead` is the call less the model's own computing, which it
 //!   times as above; beside it, how long this process takes to copy as many bytes in its own memory.
 
+use anyhow::Context;
 use nearcall::{Value, WaitPolicy};
 
 use super::group::{Group, Taken};
 use crate::measure::{Latencies, Turn};
 use crate::rows::Row;
-use crate::tensors::{First, Memcpy, Private, Scaled, Sum, Way, array};
+use crate::tensors::{First, Memcpy, Pages, Private, Scaled, Sum, Way, array};
 
 const CASE: &str = "tensors";
 
@@ -32,16 +33,20 @@ const IN_PLACE: &str = "in place";
 /// As [`IN_PLACE`].
 const COPIED: &str = "copied";
 
+/// What an array in place stands in.
+const PAGES: [(&str, Pages); 2] = [(IN_PLACE, Pages::Small), ("in place, huge pages", Pages::Huge)];
+
 /// What the sum is held against.
 const PRIVATE: [(&str, Private); 2] =
     [("memory as numpy takes it", Private::AsNumpy), ("small pages", Private::SmallPages)];
 
 /// How an array comes back.
-const WAYS: [(&str, Way); 4] = [
-    ("in place, answer reused", Way { in_place: true, reused: true }),
-    ("in place, fresh answer", Way { in_place: true, reused: false }),
-    ("copied, answer reused", Way { in_place: false, reused: true }),
-    ("copied, fresh answer", Way { in_place: false, reused: false }),
+const WAYS: [(&str, Pages, Way); 5] = [
+    ("in place, answer reused", Pages::Small, Way { in_place: true, reused: true }),
+    ("in place, fresh answer", Pages::Small, Way { in_place: true, reused: false }),
+    ("in place, huge pages, answer reused", Pages::Huge, Way { in_place: true, reused: true }),
+    ("copied, answer reused", Pages::Small, Way { in_place: false, reused: true }),
+    ("copied, fresh answer", Pages::Small, Way { in_place: false, reused: false }),
 ];
 
 /// Where bytes are copied to.
@@ -129,14 +134,16 @@ fn first(rounds: usize) -> Group {
 
 fn sum(rounds: usize) -> Group {
     const POLICIES: [WaitPolicy; 2] = [WaitPolicy::Adaptive, WaitPolicy::Spin];
-    let ours = POLICIES.map(|policy| engine_row("sum", policy, LARGE, IN_PLACE));
+    let engines = POLICIES.into_iter().flat_map(|policy| PAGES.map(|pages| (policy, pages)));
+    let ours = |(policy, (variant, _))| engine_row("sum", policy, LARGE, variant);
     let alone = PRIVATE.map(|(variant, _)| row("in-process", Some("sum"), LARGE, variant));
-    let rows = [ours, alone].concat();
+    let rows: Vec<_> = engines.clone().map(ours).chain(alone).collect();
+    let count = rows.len();
     Group::new(rows, REPEATS, None, move |ground, _| {
-        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; 4]) };
-        let (mut ours, mut alone) = (many(POLICIES.len())?, many(PRIVATE.len())?);
-        for (policy, ours) in POLICIES.into_iter().zip(&mut ours) {
-            let mut model = Sum::start(&home, LARGE, policy)?;
+        let Some(home) = ground.with_numpy()? else { return Ok(vec![None; count]) };
+        let (mut ours, mut alone) = (many(count - PRIVATE.len())?, many(PRIVATE.len())?);
+        for ((policy, (_, pages)), ours) in engines.clone().zip(&mut ours) {
+            let mut model = Sum::start(&home, LARGE, policy, pages)?;
             for _ in 0..rounds {
                 ours.record(model.in_place()?);
                 for ((_, copy), alone) in PRIVATE.into_iter().zip(&mut alone) {
@@ -151,30 +158,37 @@ fn sum(rounds: usize) -> Group {
 
 fn scaled(rounds: usize) -> Group {
     const POLICY: WaitPolicy = WaitPolicy::Adaptive;
-    let all = WAYS.map(|(variant, _)| engine_row("scaled", POLICY, LARGE, variant));
+    let all = WAYS.map(|(variant, _, _)| engine_row("scaled", POLICY, LARGE, variant));
     let less = all.clone().map(|row| Row { system: "overhead".to_owned(), ..row });
     let mut rows = [all, less].concat();
     rows.extend(MEMORIES.map(|variant| row("memcpy", None, LARGE, variant)));
     let count = rows.len();
     Group::new(rows, REPEATS, None, move |ground, _| {
         let Some(home) = ground.with_numpy()? else { return Ok(vec![None; count]) };
-        let mut model = Scaled::start(&home, POLICY)?;
+        let start = |(_, pages)| Ok((pages, Scaled::start(&home, POLICY, pages)?));
+        let mut models = PAGES.into_iter().map(start).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut call = |pages: Pages, way, thorough| {
+            let model = models.iter_mut().find(|(has, _)| *has == pages);
+            model.context("no such engine")?.1.call(way, thorough)
+        };
         let mut memcpy = Memcpy::new(LARGE);
         let (mut all, mut less) = (many(WAYS.len())?, many(WAYS.len())?);
         let (mut warm, mut fresh) = (Latencies::new()?, Latencies::new()?);
-        for (_, way) in WAYS {
-            model.call(way, true)?;
+        for (_, pages, way) in WAYS {
+            call(pages, way, true)?;
         }
         for _ in 0..rounds {
-            for ((_, way), (all, less)) in WAYS.into_iter().zip(all.iter_mut().zip(&mut less)) {
-                let took = model.call(way, false)?;
+            for ((_, pages, way), (all, less)) in
+                WAYS.into_iter().zip(all.iter_mut().zip(&mut less))
+            {
+                let took = call(pages, way, false)?;
                 all.record(took.all);
                 less.record(took.all.saturating_sub(took.model));
             }
             warm.record(memcpy.warm()?);
             fresh.record(memcpy.fresh()?);
         }
-        model.end()?;
+        models.into_iter().try_for_each(|(_, model)| model.end())?;
         let all = all.into_iter().map(taken);
         let copies = less.into_iter().chain([warm, fresh]).map(speed);
         Ok(all.chain(copies).map(Some).collect())

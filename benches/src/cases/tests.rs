@@ -133,16 +133,23 @@ fn arrays_stand_beside_copies_of_them_and_of_as_many_bytes() {
         }
     }
     for policy in ["adaptive", "spin"] {
-        has(&rows, &format!("tensors: nearcall, sum, {policy}, {one}, 16 MiB, in place"));
+        for pages in ["", ", huge pages"] {
+            let name = format!("tensors: nearcall, sum, {policy}, {one}, 16 MiB, in place{pages}");
+            has(&rows, &name);
+        }
     }
     for memory in ["memory as numpy takes it", "small pages"] {
         has(&rows, &format!("tensors: in-process, sum, 16 MiB, {memory}"));
     }
-    for back in ["in place", "copied"] {
-        for answer in ["answer reused", "fresh answer"] {
-            for system in ["nearcall", "overhead"] {
-                has(&rows, &format!("tensors: {system}, scaled, {ours}, 16 MiB, {back}, {answer}"));
-            }
+    for back in [
+        "in place, answer reused",
+        "in place, fresh answer",
+        "in place, huge pages, answer reused",
+        "copied, answer reused",
+        "copied, fresh answer",
+    ] {
+        for system in ["nearcall", "overhead"] {
+            has(&rows, &format!("tensors: {system}, scaled, {ours}, 16 MiB, {back}"));
         }
     }
     for memory in ["warm", "fresh"] {
