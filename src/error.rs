@@ -935,6 +935,12 @@ pub enum PeerError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// A process that the model has forked came back from its call.
+    #[error(
+        "the model has forked in its call, and the child has returned from it: a child must leave by \
+         os._exit(), the answer is its parent's to give"
+    )]
+    Forked,
     /// The model keeps arrays of its tasks, whose memory is needed for others.
     #[error(
         "the model keeps more arrays of its tasks beyond their calls than there is memory for: this \

@@ -281,3 +281,37 @@ fn large_arrays_of_an_answer_arrive_whole_wherever_they_stand_in_it() {
         }
     });
 }
+
+#[test]
+fn children_that_a_model_forks_have_their_own_tasks_arrays_and_change_nobodys() {
+    each(|bench, python| {
+        let signature = Signature::new().str("how").value("x").value("out");
+        let builder = python.builder(bench, "in_place:Parent").method("run").signature(signature);
+        // The first task's slot is the second's, too.
+        let engine = builder.workers(1).slots(1).start().unwrap();
+        let call = |how: &str, seed: u8| {
+            let shape = [50_000];
+            let (input, output) =
+                (TensorSpec::input(DType::U8, &shape), TensorSpec::output(DType::U8, &shape));
+            let mut place = engine.reserve(&[input, output]).unwrap();
+            place.write(0, 0, &[seed; 50_000]).unwrap();
+            let answer =
+                place.call(&Task::new().str(how).reserved(0).reserved(1), PATIENCE).unwrap();
+            let Value::List(found) = answer.value().to_owned() else { panic!() };
+            let Value::Tensor(out) = &found[0] else { panic!() };
+            assert!(out.bytes() == [seed; 50_000], "{how}: the answer is the task's own");
+            found.get(1).cloned()
+        };
+        let all = |seed| Some(Value::Bytes(vec![seed; 50_000]));
+        for round in [0, 100] {
+            assert!(call("at once", round + 1) == all(round + 1));
+            for (number, how) in [(2, "fork"), (5, "fork a writer")] {
+                call(how, round + number);
+                call("", round + number + 1);
+                // The child writes, if at all, during the call of another task in the same slot.
+                assert!(call("tell", round + number + 2) == all(round + number), "{how}");
+            }
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}

@@ -313,3 +313,15 @@ fn a_worker_that_frees_for_long_what_a_call_has_left_is_no_idle_one() {
         assert_eq!(engine.worker_pids(), before);
     });
 }
+
+#[test]
+fn a_process_that_a_model_forks_answers_nothing_and_serves_nothing() {
+    leak_free(|bench| {
+        let engine = bench.builder("fork").workers(1).start().unwrap();
+        for _ in 0..10 {
+            let answer = engine.call(&Task::new(), PATIENCE).unwrap();
+            assert_eq!(answer.int(0), Ok(1), "the child's exit status");
+        }
+        assert_eq!(engine.health().unwrap().deaths, 0);
+    });
+}

@@ -37,7 +37,8 @@ pub struct InPlace<'a> {
 ///
 /// Mapped, and this process's to read (an output: to write), until the task's outcome is handed over;
 /// then only if [`InPlace::keep`] was called before, and as long as what that gave lives. Other
-/// processes have the memory too, so no reference to it may exist.
+/// processes have the memory too, so no reference to it may exist. Forked children of this one do not
+/// have it, but for what a [`ForkCopy`](crate::peer::ForkCopy) gives them.
 #[derive(Debug, Clone, Copy)]
 pub struct TensorMemory {
     /// The first byte, at a multiple of 64 ([`TENSOR_ALIGNMENT`](crate::peer::TENSOR_ALIGNMENT)). Not
@@ -80,7 +81,10 @@ impl<'a> InPlace<'a> {
                 false => (Extent::Input, Access::Read),
                 true => (Extent::Output, Access::Write),
             };
-            *place = Some(self.large.map(self.index, extent, access)?);
+            let mapped = self.large.map(self.index, extent, access)?;
+            // A model may fork, and the child live on when the slot is another task's (see `fork_copy`).
+            mapped.keep_from_children()?;
+            *place = Some(mapped);
         }
         place.as_ref().ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }

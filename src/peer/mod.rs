@@ -8,6 +8,7 @@
 //! version, which the host checks.
 
 mod double;
+mod fork_copy;
 mod in_place;
 mod interrupt;
 mod last_words;
@@ -26,6 +27,7 @@ pub use crate::wire::{
 };
 #[doc(hidden)]
 pub use double::SlotDouble;
+pub use fork_copy::ForkCopy;
 pub use in_place::{InPlace, KeptTensors, TensorMemory};
 pub(crate) use serve::Worker;
 pub(crate) use server::Version;

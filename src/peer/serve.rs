@@ -14,7 +14,8 @@ use crate::shm::{
     WorkerWords, is_bad_length,
 };
 use crate::sync::{Ordering, fence, fence_after_rmw};
-use crate::sys::{futex, memory, signal};
+use crate::sys::memory::{self, ForkWitness};
+use crate::sys::{futex, signal};
 use crate::wire::{AnswerBuf, Patience, Refusal};
 
 /// How long a worker that never parks searches before it looks at what else there is.
@@ -32,6 +33,8 @@ pub(crate) enum End {
     Condemned,
     /// The segment is broken: this process can serve no longer.
     Broken,
+    /// This process is a copy that the model has forked: the task is the original's.
+    Forked,
     /// The model keeps tensors whose memory others need: it must go, and this process with it.
     Hoarding,
 }
@@ -66,6 +69,7 @@ pub(crate) struct Worker<'a, H> {
     answer: AnswerBuf,
     large: LargeArea<'a>,
     in_place: InPlace<'a>,
+    witness: ForkWitness,
     /// What those who watch believe that the model keeps, in bytes.
     told_kept: u64,
 }
@@ -104,6 +108,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             answer: AnswerBuf::new(large.room().max(slot_bytes)).with_error_limit(slot_bytes),
             large,
             in_place: InPlace::new(large),
+            witness: ForkWitness::new().ok()?,
             told_kept: 0,
         })
     }
@@ -137,7 +142,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             End::Ordered => self.leave(),
             // Relaxed: looked at when this process has ended.
             End::Broken => self.words.away.store(BROKEN, Ordering::Relaxed),
-            End::Condemned | End::Hoarding => {}
+            End::Condemned | End::Forked | End::Hoarding => {}
         }
         (end, self.handler)
     }
@@ -169,6 +174,9 @@ impl<'a, H: Handler> Worker<'a, H> {
             Err(error) => self.answer.refuse(unreadable(&error)),
         }
         faults::point("serve.called");
+        if self.witness.in_forked_child() {
+            return Err(End::Forked);
+        }
         if self.in_place.has_failed() {
             return Err(End::Hoarding);
         }

@@ -563,6 +563,7 @@ fn serve_tasks<R: Runtime>(
             std::thread::sleep(KILL_PATIENCE);
             Err(PeerError::Segment { reason: "the claim on a task was overwritten" })
         }
+        (End::Forked, _) => Err(PeerError::Forked),
         (End::Hoarding, _) => Err(PeerError::Hoarding),
         (End::Broken, _) => Err(PeerError::Segment { reason: "its lock or its slots are broken" }),
     }

@@ -320,6 +320,15 @@ impl MappedExtent {
         Ok(())
     }
 
+    /// Keeps it from forked children, which would else have the memory for as long as they live.
+    ///
+    /// # Errors
+    /// What the system said: it has no memory for it.
+    pub(crate) fn keep_from_children(&self) -> io::Result<()> {
+        // SAFETY: the type's invariant. In a child this has no pages, and nobody vouches for any there.
+        unsafe { memory::set_inherited(self.start, self.bytes, false) }
+    }
+
     /// How many bytes there are.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

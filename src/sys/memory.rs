@@ -328,6 +328,27 @@ pub(crate) unsafe fn make_private(
     bytes: usize,
     access: Access,
 ) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    let copy = unsafe { copy_aside(start, bytes, access) }?;
+    // SAFETY: the copy is ours and as long; what it replaces the caller lets go.
+    unsafe { move_over(copy, start, bytes) }.inspect_err(|_| {
+        // SAFETY: the new mapping, which nobody has seen.
+        unsafe { unmap(copy, bytes) };
+    })
+}
+
+/// A private copy of mapped pages, somewhere else.
+///
+/// # Safety
+/// `start..start + bytes` must be whole pages that are mapped readable, with memory behind them.
+///
+/// # Errors
+/// There is no memory for a copy, or what else the system said.
+pub(crate) unsafe fn copy_aside(
+    start: NonNull<u8>,
+    bytes: usize,
+    access: Access,
+) -> io::Result<NonNull<u8>> {
     let writable = Access::Write.protection();
     let length = length(bytes as u64)?;
     // SAFETY: a new private mapping at an address of the kernel's choice.
@@ -335,19 +356,51 @@ pub(crate) unsafe fn make_private(
     // SAFETY: both have so many bytes, the one is new, and the caller vouches for the other.
     unsafe { copy.cast::<u8>().copy_from_nonoverlapping(start, bytes) };
     // SAFETY: the new mapping, which nobody has seen yet.
-    let moved = unsafe { mman::mprotect(copy, bytes, access.protection()) }.and_then(|()| {
-        let flags = mman::MRemapFlags::MREMAP_MAYMOVE | mman::MRemapFlags::MREMAP_FIXED;
-        // SAFETY: the new mapping goes where the caller lets it, and is as long as what was there.
-        unsafe { mman::mremap(copy, bytes, bytes, flags, Some(start.cast())) }
-    });
-    match moved {
-        Ok(_) => Ok(()),
+    match unsafe { mman::mprotect(copy, bytes, access.protection()) } {
+        Ok(()) => Ok(copy.cast()),
         Err(error) => {
-            // SAFETY: the new mapping, which nobody has seen.
+            // SAFETY: as above.
             unsafe { unmap(copy.cast(), bytes) };
             Err(error.into())
         }
     }
+}
+
+/// Moves mapped pages to the place of others, at once.
+///
+/// # Safety
+/// Both must be whole pages that are mapped, apart from each other, and the caller's to remap; of the
+/// ones that are moved nobody may have the address.
+///
+/// # Errors
+/// What the system said; nothing has changed then.
+pub(crate) unsafe fn move_over(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    let flags = mman::MRemapFlags::MREMAP_MAYMOVE | mman::MRemapFlags::MREMAP_FIXED;
+    // SAFETY: the caller's promise.
+    let moved = unsafe { mman::mremap(from.cast(), bytes, bytes, flags, Some(to.cast())) };
+    Ok(moved.map(drop)?)
+}
+
+/// Whether forked children have mapped pages too. (What is mapped anew, they have.)
+///
+/// # Safety
+/// `start..start + bytes` must be whole pages that are mapped, and the caller's to keep from children.
+///
+/// # Errors
+/// What the system said: it has no memory for it.
+pub(crate) unsafe fn set_inherited(
+    start: NonNull<u8>,
+    bytes: usize,
+    inherited: bool,
+) -> io::Result<()> {
+    let advice = if inherited { Advice::LinuxDoFork } else { Advice::LinuxDontFork };
+    // SAFETY: the caller's promise; no byte of this process' own memory changes.
+    Ok(unsafe { rustix::mm::madvise(start.as_ptr().cast(), bytes, advice) }?)
+}
+
+/// How many bytes a page has.
+pub(crate) fn page_size() -> usize {
+    rustix::param::page_size()
 }
 
 /// The next multiple of the page size.

@@ -224,6 +224,19 @@ impl Handler for Model {
                 std::thread::sleep(Duration::from_millis(ms.unsigned_abs()));
                 Value::Tuple(vec![Value::Int(std::process::id().into()), Value::Int(self.calls)])
             }
+            // Forks, and lets the child return from the call; then how that has ended.
+            ("fork", _) => {
+                // SAFETY: this process has one thread.
+                match unsafe { libc::fork() } {
+                    0 => Value::Int(-1),
+                    child => {
+                        let mut status = 0;
+                        // SAFETY: the child is this process' own, and the place is this function's.
+                        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                        Value::Int(libc::WEXITSTATUS(status).into())
+                    }
+                }
+            }
             // A variable of the environment, or None.
             ("environment", Some(Value::Str(name))) => {
                 std::env::var(name).map_or(Value::None, Value::Str)

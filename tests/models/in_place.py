@@ -1,5 +1,6 @@
 """Models for tests/in_place.rs: what a model may do with tensors in place."""
 
+import multiprocessing
 import os
 
 import numpy
@@ -66,6 +67,58 @@ class Keeper:
         elif how == "drop":
             self.kept.clear()
         return [os.getpid(), 0 if x is None else int(x.sum())]
+
+
+class Parent:
+    """Forks children that use an array when they are told to."""
+
+    def __init__(self):
+        self.child = None
+
+    def run(self, how, x, out):
+        out[:] = x
+        if how == "fork":
+            self._fork(_read, x)
+        elif how == "fork a writer":
+            self._fork(_scribble, out)
+        elif how == "tell":
+            told = self._tell()
+            return [out, told]
+        elif how == "at once":
+            self._fork(_read, x)
+            told = self._tell()
+            return [out, told]
+        return [out]
+
+    def _fork(self, act, array):
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        child = context.Process(target=_child, args=(act, array, theirs))
+        child.start()
+        theirs.close()
+        self.child = (child, ours)
+
+    def _tell(self):
+        child, pipe = self.child
+        pipe.send("go")
+        told = pipe.recv()
+        child.join()
+        return told
+
+
+def _child(act, array, pipe):
+    pipe.recv()
+    pipe.send(act(array))
+
+
+def _read(x):
+    return x.tobytes()
+
+
+def _scribble(out):
+    before = out.tobytes()
+    out[:] = 99
+    return before
 
 
 def outputs(how, x, out):

@@ -15,10 +15,11 @@ const PATIENCE: i32 = 20;
 /// comes again after 100 at the earliest.
 const FULL_COLLECTION_SHARE: u32 = 100;
 
-/// Collects all garbage, also if the model has switched the collector off: somebody has to know what is
-/// none.
-pub(crate) fn collect_all(py: Python<'_>) {
-    if let Err(error) = py.import("gc").and_then(|gc| gc.call_method0("collect")) {
+/// Collects the garbage of a generation and of the younger ones (2: all), also if the model has switched
+/// the collector off: somebody has to know what is none.
+pub(crate) fn collect(py: Python<'_>, generation: i32) {
+    let collect = || py.import("gc")?.call_method1("collect", (generation,));
+    if let Err(error) = collect() {
         exception::print(py, "gc", &error);
     }
 }

@@ -13,6 +13,8 @@ use nearcall::peer::{InPlace, KeptTensors, TensorMemory};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::forks;
+
 /// The memory of a tensor in place.
 ///
 /// # Invariants
@@ -93,6 +95,7 @@ impl Tensors {
         memory: TensorMemory,
     ) -> PyResult<Bound<'py, Exporter>> {
         let exporter = Bound::new(py, Exporter { memory, kept: OnceLock::new() })?;
+        forks::add(py, memory);
         self.0.push(Shown { argument, exporter: exporter.clone().unbind() });
         Ok(exporter)
     }
@@ -111,7 +114,8 @@ impl Tensors {
     }
 
     /// Lets the model keep those that it has, and gives the numbers of these arguments.
-    pub(crate) fn keep(&self, _attached: Python<'_>, in_place: &mut InPlace<'_>) -> Vec<usize> {
+    pub(crate) fn keep(&self, attached: Python<'_>, in_place: &mut InPlace<'_>) -> Vec<usize> {
+        forks::end_task(attached);
         // `None`: the memory stays as it is, and the process ends.
         let memory = in_place.keep().map(Arc::new);
         let referenced = self.0.iter().filter(|shown| shown.is_referenced());
@@ -126,7 +130,8 @@ impl Tensors {
     }
 
     /// The task is over. To be called where PyO3 counts as attached, so that objects go at once.
-    pub(crate) fn forget(&mut self, _attached: Python<'_>) {
+    pub(crate) fn forget(&mut self, attached: Python<'_>) {
+        forks::end_task(attached);
         self.0.clear();
     }
 }

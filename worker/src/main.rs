@@ -12,6 +12,7 @@
 //! - `answer`: Python objects to answer bytes
 //! - `tensor`: arrays of numbers, both ways
 //! - `in_place`: arrays over memory that is a task's alone, and what the model keeps of it
+//! - `forks`: what a child that the model forks has of those
 //! - `buffer`: an array's memory, whoever made it
 //! - `numpy`: numpy, if it is there
 //! - `garbage`: the collector, in the pauses between calls
@@ -60,7 +61,13 @@
 //! log that holds a traceback) keeps it as it was, as a private copy; but the task ends with an error
 //! that names the argument (`Refusal::Kept`), unless the model has raised one itself. A worker whose model
 //! keeps something for a second and a half is replaced, one with too much of it ends at once.
-//! `numpy.array(x)`, or `bytes(x)`, is the copy to keep.
+//! `numpy.array(x)`, or `bytes(x)`, is the copy to keep. Not found out is what has the address and no
+//! reference: an array made from a bare `__array_interface__` dict or from `x.ctypes.data`, pages that
+//! the kernel has pinned.
+//!
+//! A child that the model forks during the call (`os.fork`, `multiprocessing`) has copies of the task's
+//! tensors, at the same addresses, for as long as it lives. One that C code forks has nothing there, and
+//! is killed if it touches them.
 //!
 //! Inputs are read-only. Outputs are writable, and hold anything at first: a model writes into
 //! them (`numpy.add(a, b, out=out)`). Returned, alone or in others, in whole or in a part in C order, an
@@ -91,6 +98,7 @@ mod arguments;
 mod buffer;
 mod callee;
 mod exception;
+mod forks;
 mod garbage;
 mod handler;
 mod in_place;

@@ -11,7 +11,7 @@ use crate::callee::Callee;
 use crate::garbage::Collector;
 use crate::handler::PythonModel;
 use crate::numpy::Numpy;
-use crate::{in_place, signature};
+use crate::{forks, in_place, signature};
 
 /// A model that was found, and can be called as far as could be checked without doing it.
 pub(crate) struct Blueprint {
@@ -66,13 +66,19 @@ impl Blueprint {
                 Target::Callable(target.unbind())
             }
         };
-        if signature.parameters().iter().any(|parameter| parameter.kind == Kind::Any) {
+        let this = Self { target, signature: signature.clone(), collect_between_calls };
+        if this.takes_tensors() {
             // For tensors: here it is shared, and no task's deadline or interrupt can come in between. A
             // numpy that cannot be imported is told to the task that needs it.
             drop(Numpy::import(py));
             in_place::prepare(py);
         }
-        Ok(Self { target, signature: signature.clone(), collect_between_calls })
+        Ok(this)
+    }
+
+    /// Whether a task may have tensors.
+    fn takes_tensors(&self) -> bool {
+        self.signature.parameters().iter().any(|parameter| parameter.kind == Kind::Any)
     }
 
     /// Makes the model in a worker.
@@ -81,6 +87,10 @@ impl Blueprint {
     /// What its constructor or `initialize` raises.
     pub(crate) fn instantiate(&self, py: Python<'_>) -> PyResult<PythonModel> {
         let arguments = Arguments::new(py, &self.signature)?;
+        if self.takes_tensors() {
+            // Here, so that the fork server's own forks do not call it.
+            forks::watch(py)?;
+        }
         let (callable, finalize) = match &self.target {
             Target::Callable(callable) => (callable.bind(py).clone(), None),
             Target::Class(target) => target.instantiate(py)?,

@@ -361,3 +361,30 @@ fn a_task_whose_tensors_are_not_where_it_says_is_malformed_and_the_next_is_serve
         assert_eq!(place.run(&tensors).0, Ended::Value(Value::Int(6)));
     });
 }
+
+#[test]
+fn an_output_that_two_arguments_name_comes_back_as_both() {
+    on_python(|| {
+        if lacks_numpy() {
+            return;
+        }
+        let source = "
+def f(x, out):
+    out[:] = 7
+    x[0] = 8
+    return [x, out]
+";
+        let mut place = Place::new(source, &["x", "out"]);
+        let output = (TensorSpec::output(DType::U8, &[1000]), &[][..]);
+        let arguments = slot().begin(&mut place.in_place, &[output]).unwrap();
+        let mut answer = slot().answer();
+        let task = [&*arguments[0], &*arguments[0]].concat();
+        place.model.handle(&task, &mut place.in_place, &mut answer);
+        let written = answer.finish().to_vec();
+        place.model.tidy();
+        let both = vec![u8s(&[vec![8], vec![7; 999]].concat()); 2];
+        let spliced = slot().spliced(&written).unwrap();
+        assert_eq!(Ended::decode(&spliced), Ended::Value(Value::List(both)));
+        assert!((1000..1200).contains(&written.len()), "one is copied: {}", written.len());
+    });
+}

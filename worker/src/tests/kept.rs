@@ -299,3 +299,83 @@ def f(x):
         assert_eq!(SlotDouble::kept_bytes(), before);
     });
 }
+
+/// A model that notes which generations are collected.
+const NOTES: &str = "
+import gc, sys, threading
+collected, ran = [], []
+def note(phase, info):
+    if phase == 'start':
+        collected.append((info['generation'], len(ran)))
+gc.callbacks.append(note)
+def cycle(x):
+    try:
+        raise ValueError('of no matter')
+    except ValueError as error:
+        # The frame has it, and it has the frame.
+        found = error
+    # It is older then.
+    if x[0] >= 1: gc.collect(0)
+    if x[0] >= 2: gc.collect(1)
+";
+
+#[test]
+fn a_young_cycle_is_found_without_a_collection_of_everything_and_an_old_one_by_it() {
+    in_own_process(
+        "tests::kept::a_young_cycle_is_found_without_a_collection_of_everything_and_an_old_one_by_it",
+        || {
+            if lacks_numpy() {
+                return;
+            }
+            let source = format!(
+                "{NOTES}
+def f(x):
+    if isinstance(x, str): return [generation for generation, _ in collected]
+    collected.clear()
+    cycle(x)
+    return 1
+"
+            );
+            let mut place = Place::new(&source, &["x"]);
+            for (age, of_everything) in [(0, false), (1, false), (2, true)] {
+                assert_eq!(place.value(&[age]), Value::Int(1));
+                let Ended::Value(Value::List(generations)) = place.tell("tell") else { panic!() };
+                let found = generations.contains(&Value::Int(2));
+                assert_eq!(found, of_everything, "{age}: {generations:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn young_garbage_is_looked_for_before_other_threads_are_waited_for() {
+    in_own_process(
+        "tests::kept::young_garbage_is_looked_for_before_other_threads_are_waited_for",
+        || {
+            if lacks_numpy() {
+                return;
+            }
+            // The thread runs when somebody waits for it, and not before.
+            let source = format!(
+                "{NOTES}
+sys.setswitchinterval(1000)
+go = threading.Semaphore(0)
+def run():
+    go.acquire()
+    ran.append(True)
+def f(x):
+    if isinstance(x, str): return [list(both) for both in collected]
+    threading.Thread(target=run).start()
+    collected.clear()
+    cycle(x)
+    go.release()
+    return 1
+"
+            );
+            let mut place = Place::new(&source, &["x"]);
+            assert_eq!(place.value(&[0]), Value::Int(1));
+            let only = Value::List(vec![0.into(), 0.into()]);
+            assert_eq!(place.tell("tell"), Ended::Value(Value::List(vec![only])));
+        },
+    );
+}

@@ -10,6 +10,7 @@ mod arrays;
 mod callee;
 mod calls;
 mod exceptions;
+mod forks;
 mod garbage;
 mod in_place;
 mod kept;
