@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 
 use common::{Bench, PATIENCE, leak_free};
 use nearcall::{
-    Answer, Args, Builder, Engine, PythonError, Signature, Task, Value, ValueRef, WaitPolicy,
+    Answer, Args, Builder, DType, Engine, PythonError, Signature, Task, TensorSpec, Value,
+    ValueRef, WaitPolicy,
 };
 
 const POLICIES: [WaitPolicy; 3] = [WaitPolicy::Adaptive, WaitPolicy::Spin, WaitPolicy::Park];
@@ -272,6 +273,36 @@ fn a_hot_call_makes_no_system_call_on_the_host() {
             let answer = engine.call(&task, PATIENCE);
             clean.count(witness::allow());
             assert_eq!(answer.unwrap().int(0), Ok(number));
+        }
+        witness::end();
+        assert!(clean.longest >= IN_A_ROW, "{} at the longest", clean.longest);
+    });
+}
+
+#[test]
+fn a_call_with_tensors_in_place_makes_no_system_call_on_the_host_once_their_pages_are_there() {
+    leak_free(|bench| {
+        const BYTES: usize = 5_000;
+        let signature = Signature::new().value("x").value("out");
+        let builder = bench.builder("double").signature(signature).workers(1);
+        let engine = builder.wait_policy(WaitPolicy::Spin).start().unwrap();
+        if !can_be_seen(&engine) {
+            return;
+        }
+        let shape = [BYTES];
+        let specs = [TensorSpec::input(DType::U8, &shape), TensorSpec::output(DType::U8, &shape)];
+        let (mut clean, mut answer) = (Clean::default(), Answer::new());
+        assert!(witness::begin());
+        for number in 0..CALLS {
+            let input = [number as u8; BYTES];
+            witness::forbid();
+            let mut place = engine.reserve(&specs).unwrap();
+            place.write(0, 0, &input).unwrap();
+            let ticket = place.submit(&Task::new().reserved(0).reserved(1)).unwrap();
+            engine.wait_into(ticket, PATIENCE, &mut answer).unwrap();
+            clean.count(witness::allow());
+            let Some(ValueRef::Tensor(output)) = answer.get(0) else { panic!("{answer:?}") };
+            assert!(output.bytes().iter().all(|byte| *byte == (number as u8).wrapping_mul(2)));
         }
         witness::end();
         assert!(clean.longest >= IN_A_ROW, "{} at the longest", clean.longest);
