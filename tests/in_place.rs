@@ -311,6 +311,12 @@ fn children_that_a_model_forks_have_their_own_tasks_arrays_and_change_nobodys() 
                 // The child writes, if at all, during the call of another task in the same slot.
                 assert!(call("tell", round + number + 2) == all(round + number), "{how}");
             }
+            // A child that comes back from the call is no second worker, wherever it does so.
+            for how in ["leave by return", "leave by SystemExit"] {
+                assert_eq!(call(how, round + 8), Some(Value::Int(1)), "{how}");
+            }
+            assert_eq!(call("leave a destructor", round + 9), Some(Value::List(vec![])));
+            assert!(call("at once", round + 10) == all(round + 10));
         }
         assert_eq!(engine.health().unwrap().deaths, 0);
     });

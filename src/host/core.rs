@@ -18,8 +18,7 @@ use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskErro
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
 use crate::shm::{
-    Extent, INLINE_BYTES, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State,
-    is_bad_length,
+    Extent, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State, is_bad_length,
 };
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
@@ -718,19 +717,20 @@ impl Core {
         }
         let Some(placed) = Outcome::bytes_placed(answer.payload(), outputs)? else { return Ok(()) };
         let payload = answer.payload();
-        // The message is small, or it has a memory of its own; that which stays may have grown for an
-        // answer before.
-        let message: Payload = match payload.len() <= INLINE_BYTES {
-            true => Payload::from_slice(payload),
-            false => std::mem::take(payload),
-        };
-        payload.clear();
-        // Each tensor is its head longer in the whole than in the message, or shorter.
-        let whole = (message.len() as u64).saturating_mul(2).saturating_add(placed);
-        usize::try_from(whole)
-            .ok()
-            .and_then(|whole| payload.try_reserve_exact(whole).ok())
-            .ok_or_else(|| SpliceError::Unread(std::io::ErrorKind::OutOfMemory.into()))?;
+        // A tensor's head in the whole is shorter than in the message.
+        let whole = (payload.len() as u64).saturating_add(placed);
+        let no_memory = || SpliceError::Unread(std::io::ErrorKind::OutOfMemory.into());
+        let whole = usize::try_from(whole).map_err(|_| no_memory())?;
+        let mut message = Payload::new();
+        if payload.capacity() < whole {
+            message = std::mem::take(payload);
+            payload.try_reserve_exact(whole).map_err(|_| no_memory())?;
+        } else {
+            // It has grown for an answer before, and is used again.
+            message.try_reserve_exact(payload.len()).map_err(|_| no_memory())?;
+            message.extend_from_slice(payload);
+            payload.clear();
+        }
         Outcome::splice(&message, outputs, answer.payload(), |offset, len, into| {
             self.tensor_room.read_output(key.index(), offset, len, into)
         })

@@ -187,7 +187,9 @@ impl TensorRoom {
     /// The same, until so many bytes went back. Rooms that somebody is in are left out.
     fn give_back_some(&self, large: LargeArea<'_>, mut bytes: u64) {
         let Some(rooms) = self.rooms.get() else { return };
-        for (index, room) in (0..=u16::MAX).zip(rooms) {
+        // The last first: slots are taken from the first on, so these were not used for longest.
+        for (index, room) in rooms.iter().enumerate().rev() {
+            let index = index as u16;
             // Not waited for: two that leave their rooms would wait for each other.
             let Some(mut room) = room.try_lock() else { continue };
             if room.outputs.is_none() && room.reserved != [0; 2] {
@@ -271,7 +273,7 @@ mod tests {
             room.end(segment.large(), index);
         }
         let reserved = |index: u16| room.room(index).unwrap().lock().reserved_bytes();
-        assert_eq!([0, 1, 2].map(reserved), [0, 4096, 4096]);
+        assert_eq!([0, 1, 2].map(reserved), [4096, 0, 4096]);
     }
 
     #[test]

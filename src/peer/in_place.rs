@@ -4,6 +4,7 @@
 use core::ptr::NonNull;
 use std::io;
 
+use super::forked;
 use crate::shm::{Extent, LargeArea, MappedExtent};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::Access;
@@ -143,6 +144,8 @@ impl<'a> InPlace<'a> {
     /// are, for as long as the result lives. `None`: there is no memory for that, or the model keeps too
     /// much; the process ends then, instead of handing the task's outcome over.
     pub fn keep(&mut self) -> Option<KeptTensors> {
+        // In a child the memory is not there, and maybe other is.
+        forked::leave_if_forked();
         let used = self.used;
         let limit = (4 * self.large.room() as u64).max(MIN_KEPT_LIMIT);
         let mut kept = KeptTensors { _extents: Vec::new(), bytes: 0 };

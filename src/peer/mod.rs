@@ -9,6 +9,7 @@
 
 mod double;
 mod fork_copy;
+mod forked;
 mod in_place;
 mod interrupt;
 mod last_words;

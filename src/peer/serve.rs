@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Handler;
+use super::forked;
 use super::in_place::InPlace;
 use super::interrupt::Interrupts;
 use crate::faults;
@@ -14,12 +15,14 @@ use crate::shm::{
     WorkerWords, is_bad_length,
 };
 use crate::sync::{Ordering, fence, fence_after_rmw};
-use crate::sys::memory::{self, ForkWitness};
-use crate::sys::{futex, signal};
+use crate::sys::{futex, memory, signal};
 use crate::wire::{AnswerBuf, Patience, Refusal};
 
 /// How long a worker that never parks searches before it looks at what else there is.
 const SPIN_ROUND: Duration = Duration::from_micros(50);
+
+/// How long a worker sleeps at most while its model keeps tensors: it has to tell when they are let go.
+const KEEPING_NAP: Duration = Duration::from_millis(100);
 
 /// The largest task whose memory is kept for the next, in bytes.
 const KEPT: usize = 1 << 20;
@@ -33,8 +36,6 @@ pub(crate) enum End {
     Condemned,
     /// The segment is broken: this process can serve no longer.
     Broken,
-    /// This process is a copy that the model has forked: the task is the original's.
-    Forked,
     /// The model keeps tensors whose memory others need: it must go, and this process with it.
     Hoarding,
 }
@@ -69,7 +70,6 @@ pub(crate) struct Worker<'a, H> {
     answer: AnswerBuf,
     large: LargeArea<'a>,
     in_place: InPlace<'a>,
-    witness: ForkWitness,
     /// What those who watch believe that the model keeps, in bytes.
     told_kept: u64,
 }
@@ -108,7 +108,6 @@ impl<'a, H: Handler> Worker<'a, H> {
             answer: AnswerBuf::new(large.room().max(slot_bytes)).with_error_limit(slot_bytes),
             large,
             in_place: InPlace::new(large),
-            witness: ForkWitness::new().ok()?,
             told_kept: 0,
         })
     }
@@ -142,7 +141,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             End::Ordered => self.leave(),
             // Relaxed: looked at when this process has ended.
             End::Broken => self.words.away.store(BROKEN, Ordering::Relaxed),
-            End::Condemned | End::Forked | End::Hoarding => {}
+            End::Condemned | End::Hoarding => {}
         }
         (end, self.handler)
     }
@@ -174,9 +173,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             Err(error) => self.answer.refuse(unreadable(&error)),
         }
         faults::point("serve.called");
-        if self.witness.in_forked_child() {
-            return Err(End::Forked);
-        }
+        forked::leave_if_forked();
         if self.in_place.has_failed() {
             return Err(End::Hoarding);
         }
@@ -285,6 +282,9 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// The next task; `None` when the host has ordered the end.
     fn next(&mut self) -> Result<Option<Claimed>, LockLost> {
         loop {
+            // What was freed, collected or let go since the task may have run code of the model's.
+            forked::leave_if_forked();
+            self.tell_kept();
             // Before the look at the ring: an order to drain that is seen afterwards may be younger
             // than a task that the look has missed.
             let order = self.order();
@@ -316,7 +316,6 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.busy = false;
                 faults::point("serve.idle");
                 self.away(H::idle);
-                self.tell_kept();
             }
             if self.patience.parks || search == Search::LeftToOthers {
                 self.park(None);
@@ -409,8 +408,8 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     fn park(&mut self, limit: Option<Duration>) {
-        // Another thread of the model may have let go.
-        self.tell_kept();
+        // Another thread of the model may let go meanwhile.
+        let limit = if self.told_kept > 0 { Some(KEEPING_NAP) } else { limit };
         let (region, words) = (self.region, self.words);
         let sleep = ring::prepare_to_park(words, PARKED, || something_to_do(region, words));
         if sleep == Sleep::Now {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::forked;
 use super::last_words::Words;
 use super::rights;
 use super::serve::{End, Worker};
@@ -525,8 +526,11 @@ fn serve_tasks<R: Runtime>(
         .map_err(system("keep the segment's descriptor"))?;
     let identity =
         FileIdentity::of(station.segment.as_fd()).map_err(system("look at the segment"))?;
+    forked::watch().map_err(system("map a page"))?;
     // Again in a worker from scratch, where nothing changes by it.
-    let model = match rights::limit(&setup.limits).and_then(|()| runtime.instantiate()) {
+    let model = rights::limit(&setup.limits).and_then(|()| runtime.instantiate());
+    forked::leave_if_forked();
+    let model = match model {
         Ok(model) => model,
         Err(error) => {
             let error = fitting(error);
@@ -563,7 +567,6 @@ fn serve_tasks<R: Runtime>(
             std::thread::sleep(KILL_PATIENCE);
             Err(PeerError::Segment { reason: "the claim on a task was overwritten" })
         }
-        (End::Forked, _) => Err(PeerError::Forked),
         (End::Hoarding, _) => Err(PeerError::Hoarding),
         (End::Broken, _) => Err(PeerError::Segment { reason: "its lock or its slots are broken" }),
     }

@@ -134,7 +134,7 @@ impl<'a> LargeArea<'a> {
     /// Reserves the first `bytes` bytes of an extent, of which the first `reserved` are.
     ///
     /// # Errors
-    /// As for [`write`](Self::write); nothing has changed then.
+    /// As for [`write`](Self::write); then no more is reserved than was.
     pub(crate) fn reserve(
         &self,
         index: u16,

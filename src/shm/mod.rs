@@ -12,8 +12,8 @@ pub(crate) use layout::EntryWords;
 #[doc(hidden)]
 pub use layout::layout_tables;
 pub(crate) use layout::{
-    ENTRY_BYTES, EXTENT_UNIT, INLINE_BYTES, LAYOUT_VERSION, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES,
-    MAX_SLOTS, MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
+    ENTRY_BYTES, EXTENT_UNIT, LAYOUT_VERSION, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS,
+    MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
     extent_unit,
 };
 pub(crate) use region::{Payload, Region, RingWords, Slot, bytes_to_map, copy_words};

@@ -322,7 +322,7 @@ pub(crate) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
 /// the caller's to remap.
 ///
 /// # Errors
-/// There is no memory for a copy, or what else the system said; nothing has changed then.
+/// There is no memory for a copy, or what else the system said. There may be nothing any more then.
 pub(crate) unsafe fn make_private(
     start: NonNull<u8>,
     bytes: usize,
@@ -373,7 +373,7 @@ pub(crate) unsafe fn copy_aside(
 /// ones that are moved nobody may have the address.
 ///
 /// # Errors
-/// What the system said; nothing has changed then.
+/// What the system said. There may be nothing any more where they were to go.
 pub(crate) unsafe fn move_over(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> io::Result<()> {
     let flags = mman::MRemapFlags::MREMAP_MAYMOVE | mman::MRemapFlags::MREMAP_FIXED;
     // SAFETY: the caller's promise.
