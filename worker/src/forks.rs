@@ -112,7 +112,8 @@ fn after_in_child() {
     at_hand.forks = 0;
     at_hand.spans = [None; 2];
     for copy in at_hand.copies.drain(..) {
-        // SAFETY: this is the child, and it has run nothing of the model's yet. The newest is the last.
+        // SAFETY: this is the child, and it has run nothing but hooks that were registered before ours,
+        // by an import. The newest is the last.
         unsafe { copy.take_their_place() };
     }
 }
