@@ -243,7 +243,7 @@ fn arrays_are_measured_with_the_numpy_that_is_named() {
     let json = fs::read(desk.path("target/nearcall/bench.json")).unwrap();
     let results: Value = serde_json::from_slice(&json).unwrap();
     let rows = results["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 22);
+    assert_eq!(rows.len(), 26);
     for row in rows {
         let has = |figure: &str| row[figure].as_f64().is_some_and(|value| value > 0.0);
         assert!(has("p50_ns") && row["repeats"].as_array().unwrap().len() == 5, "{row}");
