@@ -213,12 +213,10 @@ impl Core {
         if self.in_forked_child() {
             return Err(SubmitError::ForkedChild);
         }
-        let needed = self.signature.check(task, &[])?;
-        if needed > self.slot_bytes() {
-            self.check_large(needed)?;
-        }
+        let task = PlacedTask { task, tensors: &[] };
+        let needed = self.check(&task)?;
         let key = self.take_slot()?;
-        match self.send(key, PlacedTask { task, tensors: &[] }, needed) {
+        match self.send(key, &task, needed) {
             Ok(all_slept) => Ok((key, all_slept)),
             Err(error) => {
                 self.give_up(key);
@@ -277,11 +275,9 @@ impl Core {
         if self.in_forked_child() {
             return Err(SubmitError::ForkedChild);
         }
-        let needed = self.signature.check(task, tensors)?;
-        if needed > self.slot_bytes() {
-            self.check_large(needed)?;
-        }
-        self.send(key, PlacedTask { task, tensors }, needed)
+        let task = PlacedTask { task, tensors };
+        let needed = self.check(&task)?;
+        self.send(key, &task, needed)
     }
 
     /// Nobody submits a task in this slot for which tensors were reserved.
@@ -305,13 +301,17 @@ impl Core {
         self.segment.region().layout().sizes.slot_bytes as usize
     }
 
-    /// Whether so many bytes fit the large area.
-    fn check_large(&self, needed: usize) -> Result<(), SubmitError> {
-        let room = self.segment.large().room();
-        if needed > room {
-            return Err(SubmitError::TooLarge { needed, room: room.max(self.slot_bytes()) });
+    /// Holds a task against the signature, and against the room that there ever is. Says how many bytes
+    /// its encoding has.
+    #[inline]
+    fn check(&self, task: &PlacedTask<'_, '_>) -> Result<usize, SubmitError> {
+        let needed = self.signature.check(task.task, task.tensors)?;
+        let slot_bytes = self.slot_bytes();
+        if needed > slot_bytes && needed > self.segment.large().room() {
+            let room = self.segment.large().room().max(slot_bytes);
+            return Err(SubmitError::TooLarge { needed, room });
         }
-        Ok(())
+        Ok(needed)
     }
 
     /// Gives back what nobody wants any more of the large area.
@@ -328,11 +328,16 @@ impl Core {
     /// Writes a task of so many bytes into its slot, pushes it, wakes a worker if one must be woken, and
     /// says whether all slept. If it is not accepted, the slot is the caller's still.
     #[inline]
-    fn send(&self, key: Key, task: PlacedTask<'_, '_>, needed: usize) -> Result<bool, SubmitError> {
+    fn send(
+        &self,
+        key: Key,
+        task: &PlacedTask<'_, '_>,
+        needed: usize,
+    ) -> Result<bool, SubmitError> {
         let room = self.slot_bytes();
         if needed > room {
-            self.put_large(key, &task, needed)?;
-        } else if !self.fill(key, &task, needed) {
+            self.put_large(key, task, needed)?;
+        } else if !self.fill(key, task, needed) {
             // `check` has counted the bytes, so this cannot be; if it is, nothing is lost.
             return Err(SubmitError::TooLarge { needed, room });
         }

@@ -64,12 +64,6 @@ impl<'a> InPlace<'a> {
         self.named = 0;
     }
 
-    /// Whether the task at hand has any bytes of tensors in place, as far as was asked for them.
-    #[inline]
-    pub fn is_used(&self) -> bool {
-        self.used != [0; 2]
-    }
-
     fn mapped(&mut self, is_output: bool) -> io::Result<&MappedExtent> {
         let index = usize::from(self.index);
         if self.slots.len() <= index {
@@ -148,7 +142,7 @@ impl<'a> InPlace<'a> {
         forked::leave_if_forked();
         let used = self.used;
         let limit = (4 * self.large.room() as u64).max(MIN_KEPT_LIMIT);
-        let mut kept = KeptTensors { _extents: Vec::new(), bytes: 0 };
+        let mut kept = KeptTensors(Vec::new());
         let slot = self.slots.get_mut(usize::from(self.index))?;
         for (place, used) in slot.iter_mut().zip(used) {
             let Some(mut extent) = (if used > 0 { place.take() } else { None }) else { continue };
@@ -162,11 +156,10 @@ impl<'a> InPlace<'a> {
                 self.has_failed = true;
                 continue;
             }
-            kept.bytes += extent.bytes() as u64;
-            kept._extents.push(extent);
+            kept.0.push(extent);
         }
         // Relaxed: a count.
-        let all = KEPT.fetch_add(kept.bytes, Ordering::Relaxed) + kept.bytes;
+        let all = KEPT.fetch_add(kept.bytes(), Ordering::Relaxed) + kept.bytes();
         self.has_failed |= all > limit;
         if self.has_failed {
             core::mem::forget(kept);
@@ -197,14 +190,17 @@ impl std::fmt::Debug for InPlace<'_> {
 
 /// Memory of tensors that a model has kept beyond their task. Dropping it takes the memory away.
 #[derive(Debug)]
-pub struct KeptTensors {
-    _extents: Vec<MappedExtent>,
-    bytes: u64,
+pub struct KeptTensors(Vec<MappedExtent>);
+
+impl KeptTensors {
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|extent| extent.bytes() as u64).sum()
+    }
 }
 
 impl Drop for KeptTensors {
     fn drop(&mut self) {
         // Relaxed: a count.
-        KEPT.fetch_sub(self.bytes, Ordering::Relaxed);
+        KEPT.fetch_sub(self.bytes(), Ordering::Relaxed);
     }
 }

@@ -216,7 +216,6 @@ impl<'a, H: Handler> Worker<'a, H> {
         if self.task.len() > KEPT {
             self.task = Payload::new();
         }
-        self.tell_kept();
         faults::point("serve.tidied");
         self.busy = true;
         Ok(())

@@ -82,17 +82,8 @@ impl<'a> LargeArea<'a> {
     /// No room in the extent ([`io::ErrorKind::InvalidInput`]) or in shared memory
     /// ([`memory::is_out_of_room`]), or what else the system said.
     pub(crate) fn write(&self, index: u16, extent: Extent, payload: &[u8]) -> io::Result<()> {
-        if payload.len() > self.room() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        self.check()?;
-        let mut at = self.start(index, extent);
-        for piece in payload.chunks(PIECE) {
-            memory::write_at(self.descriptor, at, piece)
-                .inspect_err(|_| self.clear(index, extent))?;
-            at += piece.len() as u64;
-        }
-        Ok(())
+        // SAFETY: borrowed for as long as this takes.
+        unsafe { self.write_pieces(index, extent, core::iter::once(NonNull::from(payload))) }
     }
 
     /// As [`write`](Self::write), for a payload in pieces that somebody may change meanwhile.
@@ -122,7 +113,7 @@ impl<'a> LargeArea<'a> {
                 // SAFETY: `done < piece.len()`, so this is inside.
                 let start = unsafe { piece.cast::<u8>().add(done) };
                 // SAFETY: a part of the piece, for which the caller vouches.
-                unsafe { memory::write_raw_at(self.descriptor, at, start, bytes) }
+                unsafe { memory::write_at(self.descriptor, at, start, bytes) }
                     .inspect_err(|_| self.clear(index, extent))?;
                 at += bytes as u64;
                 done += bytes;
@@ -303,7 +294,7 @@ impl MappedExtent {
     /// There must be pages behind these bytes, and nobody may use the others.
     ///
     /// # Errors
-    /// There is no memory for them; then they are as they were.
+    /// There is no memory for them; then they are as they were, or gone.
     pub(crate) unsafe fn make_private(&mut self, bytes: usize) -> io::Result<()> {
         let bytes = memory::whole_pages(bytes).min(self.bytes);
         if bytes > 0 {
@@ -379,8 +370,10 @@ mod tests {
                 }
                 large.reserve(1, extent, 0, payload_bytes as usize).unwrap();
                 let end = payload_bytes as usize - bytes.len();
-                memory::write_at(segment.descriptor(), large.start(1, extent) + end as u64, &bytes)
-                    .unwrap();
+                let at = large.start(1, extent) + end as u64;
+                let (start, len) = (NonNull::from(&bytes[..]).cast(), bytes.len());
+                // SAFETY: the vector's own.
+                unsafe { memory::write_at(segment.descriptor(), at, start, len) }.unwrap();
                 let mut into = Payload::new();
                 // SAFETY: all of it is reserved.
                 unsafe { mapped.append_to(end as u64, bytes.len(), &mut into) }.unwrap();

@@ -71,31 +71,15 @@ pub(crate) fn reserve(descriptor: BorrowedFd<'_>, offset: u64, bytes: u64) -> io
     }
 }
 
-/// Writes all of `bytes` at `offset`, taking pages for them.
-///
-/// # Errors
-/// What the system said; some of the bytes may have been written.
-pub(crate) fn write_at(descriptor: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut done = 0;
-    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pwrite(descriptor, rest, offset + done as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => done += written,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// As [`write_at`], for bytes that somebody may change meanwhile: no reference to them is made.
+/// Writes bytes at `offset`, taking pages for them. Somebody may change them meanwhile: no reference to
+/// them is made.
 ///
 /// # Safety
 /// `start..start + bytes` must be readable.
 ///
 /// # Errors
-/// As for [`write_at`].
-pub(crate) unsafe fn write_raw_at(
+/// What the system said; some of the bytes may have been written.
+pub(crate) unsafe fn write_at(
     descriptor: BorrowedFd<'_>,
     offset: u64,
     start: NonNull<u8>,
@@ -275,17 +259,14 @@ pub(crate) fn map_range_aligned(
         unsafe { unmap(base, all.get()) };
         return Err(error.into());
     }
-    let after = alignment - before;
     if before > 0 {
         // SAFETY: what the new mapping has in front of what is wanted of it.
         unsafe { unmap(base, before) };
     }
-    if after > 0 {
-        // SAFETY: not behind the end of the new mapping.
-        let end = unsafe { start.add(needed.get()) };
-        // SAFETY: what it has behind.
-        unsafe { unmap(end, after) };
-    }
+    // SAFETY: not behind the end of the new mapping.
+    let end = unsafe { start.add(needed.get()) };
+    // SAFETY: what it has behind: at least a page, since `before` is less than `alignment`.
+    unsafe { unmap(end, alignment - before) };
     Ok(start)
 }
 
@@ -405,7 +386,7 @@ pub(crate) fn page_size() -> usize {
 
 /// The next multiple of the page size.
 pub(crate) fn whole_pages(bytes: usize) -> usize {
-    bytes.next_multiple_of(rustix::param::page_size())
+    bytes.next_multiple_of(page_size())
 }
 
 /// The size of the shared memory behind `descriptor`.
@@ -433,7 +414,7 @@ pub(crate) unsafe fn populate(base: NonNull<u8>, bytes: usize) {
         return;
     }
     // Before Linux 5.14: touch each page with a write that changes nothing, whoever else writes.
-    let page = rustix::param::page_size();
+    let page = page_size();
     for offset in (0..bytes).step_by(page) {
         // SAFETY: within the range.
         let word = unsafe { base.add(offset) };
@@ -457,7 +438,7 @@ unsafe impl Sync for ForkWitness {}
 
 impl ForkWitness {
     pub(crate) fn new() -> io::Result<Self> {
-        let bytes = NonZeroUsize::new(rustix::param::page_size())
+        let bytes = NonZeroUsize::new(page_size())
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new private mapping at an address of the kernel's choice.

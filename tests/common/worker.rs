@@ -157,11 +157,7 @@ impl Model {
                 }
                 self.kept.push((*input, in_place.keep()));
             }
-            // Has nothing to keep: lets go of what there is.
-            _ => {
-                answer.start_value();
-                answer.int(self.kept.drain(..).count() as i64);
-            }
+            _ => answer.refuse(Refusal::MalformedTask),
         }
     }
 }
