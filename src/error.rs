@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+mod code;
+
+pub use code::Code;
+
 use crate::key::Key;
 use crate::wire::{DType, Exit, Kind, Len, PythonError, Refusal};
 
