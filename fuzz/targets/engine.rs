@@ -6,7 +6,10 @@
 #![no_main]
 
 use std::collections::{HashMap, VecDeque};
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
@@ -226,7 +229,10 @@ impl<'e> Run<'e> {
             6 => self.retrieve(input),
             7 => self.wait(input),
             8 => self.retrieve_by_ticket(input),
-            9 => self.wait_by_ticket(input),
+            9 => match input.below(2) {
+                0 => self.wait_by_ticket(input),
+                _ => self.await_by_ticket(input),
+            },
             10 => self.drop_ticket(input),
             11 => {
                 let Some(ticket) = self.take_ticket(input) else { return };
@@ -469,6 +475,20 @@ impl<'e> Run<'e> {
         self.judge(number, |engine| match ticket.take() {
             Some(ticket) => in_time(engine.wait(ticket, time)),
             None => panic!("task {number} is not answered in time"),
+        });
+        self.tasks[number].standing = Standing::Over;
+    }
+
+    /// A future that is dropped without an answer abandons its task, too.
+    fn await_by_ticket(&mut self, input: &mut Input<'_>) {
+        let Some(ticket) = self.take_ticket(input) else { return };
+        let number = self.numbers[&ticket.key()];
+        let mut future = ticket.into_future();
+        self.judge(number, |_| {
+            match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(outcome) => outcome.map(Some),
+                Poll::Pending => Ok(None),
+            }
         });
         self.tasks[number].standing = Standing::Over;
     }
