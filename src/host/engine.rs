@@ -250,8 +250,8 @@ impl Engine {
         &self.core
     }
 
-    pub(super) fn shared_core(&self) -> Arc<Core> {
-        self.core.clone()
+    pub(super) fn shared_core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     pub(super) fn ensure_dispatch(&self) -> std::io::Result<()> {
