@@ -250,6 +250,14 @@ impl Engine {
         &self.core
     }
 
+    pub(super) fn shared_core(&self) -> Arc<Core> {
+        self.core.clone()
+    }
+
+    pub(super) fn ensure_dispatch(&self) -> std::io::Result<()> {
+        self.core.ensure_dispatch()
+    }
+
     pub(crate) fn abandon(&self, key: Key) {
         self.core.abandon(key);
     }
@@ -406,6 +414,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shutdown(DROP_PATIENCE);
+        if !self.core.in_forked_child() {
+            self.core.notices.close();
+        }
     }
 }
 
