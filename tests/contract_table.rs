@@ -4,83 +4,16 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use common::leak_free;
 use common::python::pythons;
-use common::table::run::{End, Host, HostFor, run};
+use common::table::hosts::{AwaitedHost, BlockingHost, WatchedHost};
+use common::table::run::{HostFor, run};
 use common::table::{Step, Table, WORDS};
 use nearcall::error::Code;
-use nearcall::{Answer, Engine, Key, Task, Ticket, ValueRef};
-
-/// The engine's blocking calls.
-struct Blocking<'e> {
-    engine: &'e Engine,
-    /// Those that were not abandoned.
-    tickets: BTreeMap<Key, Ticket<'e>>,
-}
-
-struct BlockingHost;
-
-impl<'e> HostFor<'e> for BlockingHost {
-    type Host = Blocking<'e>;
-}
-
-impl<'e> Host<'e> for Blocking<'e> {
-    fn new(engine: &'e Engine) -> Self {
-        Self { engine, tickets: BTreeMap::new() }
-    }
-
-    fn submit(&mut self, task: &Task<'_>, deadline: Option<Duration>) -> Result<Key, End> {
-        let submitted = match deadline {
-            Some(deadline) => self.engine.submit_by(task, deadline),
-            None => self.engine.submit(task),
-        };
-        let ticket = submitted.map_err(|error| failed(error.code(), &error))?;
-        let key = ticket.key();
-        self.tickets.insert(key, ticket);
-        Ok(key)
-    }
-
-    fn call(&mut self, task: &Task<'_>, deadline: Duration) -> End {
-        self.engine
-            .call(task, deadline)
-            .map_or_else(|error| failed(error.code(), &error), |answer| read(&answer))
-    }
-
-    fn retrieve(&mut self, key: Key) -> End {
-        match self.engine.retrieve(key) {
-            Ok(None) => End::Pending,
-            Ok(Some(answer)) => read(&answer),
-            Err(error) => failed(error.code(), &error),
-        }
-    }
-
-    fn wait(&mut self, key: Key, within: Duration) -> End {
-        self.engine
-            .wait(key, within)
-            .map_or_else(|error| failed(error.code(), &error), |answer| read(&answer))
-    }
-
-    fn abandon(&mut self, key: Key) {
-        drop(self.tickets.remove(&key));
-    }
-}
-
-fn failed(code: Code, error: &dyn std::error::Error) -> End {
-    End::Failed(code, error.to_string())
-}
-
-fn read(answer: &Answer) -> End {
-    match answer.value() {
-        ValueRef::Int(value) => End::Int(value),
-        ValueRef::Str(text) => End::Text(text.len()),
-        other => End::Other(format!("{other:?}")),
-    }
-}
 
 /// Runs all cases that are for a host, over the worker without Python and over the first Python.
 fn all_cases<H: for<'e> HostFor<'e>>(name: &str) {
@@ -106,6 +39,16 @@ fn all_cases<H: for<'e> HostFor<'e>>(name: &str) {
 #[test]
 fn a_host_that_blocks_keeps_the_contract() {
     all_cases::<BlockingHost>("rust");
+}
+
+#[test]
+fn a_host_that_awaits_keeps_the_contract_and_an_event_loop_of_its_own_wakes_it() {
+    all_cases::<WatchedHost>("rust_async");
+}
+
+#[test]
+fn a_host_that_awaits_keeps_the_contract_and_the_library_wakes_it() {
+    all_cases::<AwaitedHost>("rust_async");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use tokio::io::unix::AsyncFd;
 ///
 /// If this ended earlier, the engine would go on, and wake them from a thread of its own.
 pub(crate) async fn drive(completions: Completions) -> io::Result<()> {
-    let completions = AsyncFd::with_interest(completions, Interest::READABLE)?;
+    // SAFETY: a `Completions` has the same open descriptor for life.
+    let completions = unsafe { AsyncFd::register_with_interest(completions, Interest::READABLE) }?;
     // Of those that `Engine::notify` was asked for: none here, all are awaited.
     let mut keys = Vec::new();
     loop {

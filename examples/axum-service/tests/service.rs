@@ -105,12 +105,10 @@ async fn a_client_that_goes_away_takes_its_task_with_it() {
     }
     // The gates were never opened.
     service.until_in_use(0).await;
-    let reply = service.client().await.score(features("gate-next", 1));
-    let (reply, next) = tokio::join!(reply, async {
-        let next = service.pid_at("gate-next").await;
-        service.write("open");
-        next
-    });
+    let request = at_gate(&service, "gate-next").await;
+    let next = service.pid_at("gate-next").await;
+    service.write("open");
+    let reply = request.await.unwrap();
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_ne!(next, worker, "the call that ran was ended with its worker");
     service.stop().await;

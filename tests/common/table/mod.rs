@@ -1,5 +1,6 @@
 //! The contract table (`contract/README.md`), as Rust hosts read it.
 
+pub(crate) mod hosts;
 pub(crate) mod run;
 
 use std::collections::BTreeMap;
