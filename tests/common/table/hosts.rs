@@ -173,7 +173,7 @@ impl<'e> Host<'e> for Awaited<'e> {
         let mut future = self.engine.call_async(task, deadline);
         // The call's own deadline ends it, which this one only watches over.
         let outcome = self.run(&mut future, Instant::now() + deadline + Duration::from_secs(30));
-        ended(outcome.expect("it ends by its deadline"), CallError::code)
+        ended(outcome.unwrap_or_else(|| panic!("it is past its deadline")), CallError::code)
     }
 
     fn retrieve(&mut self, key: Key) -> End {
