@@ -11,8 +11,8 @@ use crate::value::{self, Value};
 
 /// The arguments of a call, in the order of the engine's parameters. The caller's.
 ///
-/// Lists, texts and bytes are not copied: they must stay where they are, unchanged, until the task is cleared
-/// or freed, or is not submitted any more. Values and arrays are the task's own.
+/// Lists and texts are not copied: they must stay where they are, unchanged, until the task is cleared or freed,
+/// or is not submitted any more. Bytes, arrays and values are copied.
 ///
 /// Threads may submit the same task at once, while none changes it.
 #[derive(Debug, Default)]

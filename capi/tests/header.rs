@@ -23,7 +23,7 @@ fn generate() -> String {
         sys_includes: ["stdbool.h", "stddef.h", "stdint.h"].map(str::to_owned).to_vec(),
         usize_is_size_t: true,
         style: Style::Both,
-        documentation_style: DocumentationStyle::C,
+        documentation_style: DocumentationStyle::C99,
         line_length: 110,
         ..Config::default()
     };
@@ -67,8 +67,8 @@ fn generate() -> String {
 fn tidy(header: &str) -> String {
     // Each unsafe function says once more what the top of the header says.
     let safety = [
-        " *\n * # Safety\n * The pointer is as the top of this header says.\n",
-        " *\n * # Safety\n * The pointers are as the top of this header says.\n",
+        "//\n// # Safety\n// The pointer is as the top of this header says.\n",
+        "//\n// # Safety\n// The pointers are as the top of this header says.\n",
     ];
     let mut text = header.to_owned();
     for safety in safety {
