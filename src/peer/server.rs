@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::forked;
 use super::last_words::Words;
+use super::notice::Notice;
 use super::rights;
 use super::serve::{End, Worker};
 use super::{Handler, Runtime};
@@ -83,9 +84,9 @@ pub fn run<R: Runtime>(language: Option<&Language>, runtime: impl FnOnce() -> R)
             }
             return ExitCode::SUCCESS;
         }
-        ["--serve", control, segment] => serve(control, segment, runtime),
-        ["--worker", control, segment, setup, place, incarnation] => {
-            worker_from_scratch([control, segment, setup], place, incarnation, runtime)
+        ["--serve", control, segment, bell] => serve([control, segment, bell], runtime),
+        ["--worker", control, segment, bell, setup, place, incarnation] => {
+            worker_from_scratch([control, segment, bell, setup], place, incarnation, runtime)
         }
         _ => {
             eprintln!(
@@ -111,17 +112,20 @@ fn print_version(language: Option<&Language>) {
     }
 }
 
-/// What a process of the engine is given: its end of the control socket and the segment.
+/// What a process of the engine is given: its end of the control socket, the segment, and the bell of
+/// the host's event loop.
 struct Station {
     control: OwnedFd,
     segment: OwnedFd,
+    bell: OwnedFd,
     region: Region,
 }
 
 impl Station {
-    fn open(control: &str, segment: &str) -> Result<Self, PeerError> {
+    fn open([control, segment, bell]: [&str; 3]) -> Result<Self, PeerError> {
         let control = inherited(control)?;
         let segment = inherited(segment)?;
+        let bell = inherited(bell)?;
         let system = |action| move |source| PeerError::System { action, source };
         let bytes = bytes_to_map(segment.as_fd()).map_err(system("look at the segment"))?;
         let base = memory::map_shared(segment.as_fd(), bytes).map_err(system("map the segment"))?;
@@ -129,7 +133,7 @@ impl Station {
         // process reaches it through the region only.
         let region = unsafe { Region::attach(base, bytes) }
             .map_err(|error| PeerError::Segment { reason: error.0 })?;
-        Ok(Self { control, segment, region })
+        Ok(Self { control, segment, bell, region })
     }
 
     fn tell(&self, message: &FromServer) -> Result<(), PeerError> {
@@ -215,15 +219,11 @@ struct Child {
     words: Words,
 }
 
-fn serve<R: Runtime>(
-    control: &str,
-    segment: &str,
-    runtime: impl FnOnce() -> R,
-) -> Result<(), PeerError> {
-    rights::keep_only(&[control, segment])?;
+fn serve<R: Runtime>(given: [&str; 3], runtime: impl FnOnce() -> R) -> Result<(), PeerError> {
+    rights::keep_only(&given)?;
     process::set_signals();
     faults::arm_server();
-    let station = Station::open(control, segment)?;
+    let station = Station::open(given)?;
     let system = |action| move |source| PeerError::System { action, source };
     let pidfd = process::own_pidfd().map_err(system("open a pidfd"))?;
     let hello = FromServer::Hello { pid: process::own_pid() };
@@ -436,8 +436,8 @@ impl<R: Runtime> Server<R> {
         let packet = encode_message(ToServer::Setup(self.setup.clone()))
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         socket::send(ours.as_fd(), &packet, None, Instant::now())?;
-        let descriptors =
-            [self.station.control.as_fd(), self.station.segment.as_fd(), theirs.as_fd()];
+        let Station { control, segment, bell, .. } = &self.station;
+        let descriptors = [control.as_fd(), segment.as_fd(), bell.as_fd(), theirs.as_fd()];
         let mut command = Command::new("/proc/self/exe");
         command.arg("--worker");
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));
@@ -462,18 +462,18 @@ fn bury(child: Child, outlet: &mut Outlet) -> FromServer {
 }
 
 fn worker_from_scratch<R: Runtime>(
-    [control, segment, setup]: [&str; 3],
+    [control, segment, bell, setup]: [&str; 4],
     place: &str,
     incarnation: &str,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
-    rights::keep_only(&[control, segment, setup])?;
+    rights::keep_only(&[control, segment, bell, setup])?;
     process::set_signals();
     let not_a_number = PeerError::Control { reason: "a place that is no number" };
     let (Ok(place), Ok(incarnation)) = (place.parse(), incarnation.parse()) else {
         return Err(not_a_number);
     };
-    let station = Station::open(control, segment)?;
+    let station = Station::open([control, segment, bell])?;
     let heard = hear_setup(inherited(setup)?.as_fd())?;
     let Some(setup) = heard else { return Ok(()) };
     let mut runtime = runtime();
@@ -520,12 +520,16 @@ fn serve_tasks<R: Runtime>(
     faults::point("start.forked");
     station.region.populate();
     faults::point("start.populated");
-    // Where a model that closes descriptors by number is less likely to come upon it.
+    // Where a model that closes descriptors by number is less likely to come upon them.
     let system = |action| move |source| PeerError::System { action, source };
-    station.segment = memory::duplicate_high(station.segment.as_fd())
-        .map_err(system("keep the segment's descriptor"))?;
-    let identity =
-        FileIdentity::of(station.segment.as_fd()).map_err(system("look at the segment"))?;
+    for descriptor in [&mut station.segment, &mut station.bell] {
+        *descriptor = memory::duplicate_high(descriptor.as_fd())
+            .map_err(system("keep a descriptor of the engine's"))?;
+    }
+    let identity_of = |descriptor: &OwnedFd| {
+        FileIdentity::of(descriptor.as_fd()).map_err(system("look at a descriptor of the engine's"))
+    };
+    let (identity, bell_identity) = (identity_of(&station.segment)?, identity_of(&station.bell)?);
     forked::watch().map_err(system("map a page"))?;
     // Again in a worker from scratch, where nothing changes by it.
     let model = rights::limit(&setup.limits).and_then(|()| runtime.instantiate());
@@ -538,13 +542,14 @@ fn serve_tasks<R: Runtime>(
             return Ok(1);
         }
     };
-    let Station { control, segment, region } = station;
-    // Never closed: it may be somebody else's by then, and the process ends anyway.
-    let segment = ManuallyDrop::new(segment);
+    let Station { control, segment, bell, region } = station;
+    // Never closed: they may be somebody else's by then, and the process ends anyway.
+    let (segment, bell) = (ManuallyDrop::new(segment), ManuallyDrop::new(bell));
+    let notice = Notice::new(bell.as_fd(), bell_identity);
     let large = LargeArea::new(segment.as_fd(), identity, *region.layout());
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
-    let worker = unsafe { Worker::new(&region, large, place, setup.patience, model) };
+    let worker = unsafe { Worker::new(&region, large, notice, place, setup.patience, model) };
     let mut worker =
         worker.ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
     if setup.interrupts {
