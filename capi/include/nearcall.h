@@ -254,8 +254,8 @@ typedef struct nearcall_reserved nearcall_reserved;
 
 // The arguments of a call, in the order of the engine's parameters. The caller's.
 //
-// Lists, texts and bytes are not copied: they must stay where they are, unchanged, until the task is cleared
-// or freed, or is not submitted any more. Values and arrays are the task's own.
+// Lists and texts are not copied: they must stay where they are, unchanged, until the task is cleared or freed,
+// or is not submitted any more. Bytes, arrays and values are copied.
 //
 // Threads may submit the same task at once, while none changes it.
 typedef struct nearcall_task nearcall_task;
@@ -801,6 +801,29 @@ size_t nearcall_worker_pids(const struct nearcall_engine *engine,
 int nearcall_health(const struct nearcall_engine *engine,
                     struct nearcall_health_report *health,
                     struct nearcall_error *error);
+
+// The descriptor that becomes readable when a task is over that nearcall_notify() was asked for, and stays so until
+// nearcall_dispatch() is called. It may become so for nothing. For poll() and epoll only: nobody else may read from
+// it or close it. It is the same each time, and lives as long as the engine.
+int nearcall_completions_fd(const struct nearcall_engine *engine,
+                            int *fd,
+                            struct nearcall_error *error);
+
+// Has the key of a task be given by nearcall_dispatch() once the task is over, once. is_over gets true if it is
+// over already: then it will not be given. A key that is used up, or was never given, is an error.
+int nearcall_notify(const struct nearcall_engine *engine,
+                    int64_t key,
+                    bool *is_over,
+                    struct nearcall_error *error);
+
+// Gives the keys of tasks that are over, as many as there is room for; count gets how many. They are to be
+// retrieved; some may have been retrieved or abandoned meanwhile. NEARCALL_FLAG_AGAIN: there are more, which the
+// descriptor will not tell of: call again. Never waits. In a forked child: NEARCALL_FLAG_FORKED_CHILD.
+int nearcall_dispatch(const struct nearcall_engine *engine,
+                      int64_t *keys,
+                      size_t room,
+                      size_t *count,
+                      struct nearcall_error *error);
 
 // Reserves room for a task's arrays. NEARCALL_FLAG_AGAIN when all slots are taken. reserved is NULL if there is
 // none.

@@ -228,10 +228,16 @@ inline Error last_error() {
         text(nearcall_error_traceback), text(nearcall_error_exception));
 }
 
+inline Error misuse(const char* message) {
+    return Error(NEARCALL_FLAG_MISUSE, NEARCALL_CODE_MISUSE, message, std::string(), std::string());
+}
+
 #if defined(__cpp_lib_expected)
-inline std::unexpected<Error> failed() { return std::unexpected<Error>(last_error()); }
+inline std::unexpected<Error> failed(Error error = last_error()) {
+    return std::unexpected<Error>(std::move(error));
+}
 #else
-inline Error failed() { return last_error(); }
+inline Error failed(Error error = last_error()) { return error; }
 #endif
 
 inline Result<void> done(int flag) {
@@ -602,13 +608,19 @@ struct Spec {
 // Room for a task's arrays in shared memory, where the model reads them. Destroy it before its engine.
 class [[nodiscard]] Reserved {
 public:
-    Reserved(nearcall_engine* engine, nearcall_reserved* handle) noexcept
-        : engine_(engine), handle_(handle) {}
+    Reserved(
+        nearcall_engine* engine,
+        nearcall_reserved* handle,
+        std::vector<nearcall_dtype> dtypes) noexcept
+        : engine_(engine), handle_(handle), dtypes_(std::move(dtypes)) {}
 
     // The array of this number, to be written until the task is submitted. What was never written is zeros, or what
     // an earlier task has left. An error for an output, and for elements that are not T.
     template <class T>
     Result<span<T>> elements(std::size_t index) {
+        if (index < dtypes_.size() && dtypes_[index] != dtype_of<T>) {
+            return detail::failed(detail::misuse("the reserved array has elements of another type"));
+        }
         std::size_t bytes = 0;
         void* data = nearcall_reserved_data(
             handle_.get(), index, &bytes, detail::error_of_this_thread());
@@ -634,6 +646,7 @@ public:
 private:
     nearcall_engine* engine_;
     detail::Handle<nearcall_reserved> handle_;
+    std::vector<nearcall_dtype> dtypes_;
 };
 
 // How an engine ended.
@@ -729,10 +742,43 @@ public:
     // Gives up a task by its key, as destroying its ticket does.
     void abandon(std::int64_t key) const noexcept { nearcall_abandon(handle_.get(), key); }
 
+    // For event loops: the descriptor to watch (poll, epoll), as long as the engine lives. It becomes readable when a
+    // task is over that notify() was asked for, and stays so until dispatch().
+    Result<int> completions_fd() const {
+        int fd = -1;
+        if (nearcall_completions_fd(handle_.get(), &fd, detail::error_of_this_thread()) != NEARCALL_FLAG_OK) {
+            return detail::failed();
+        }
+        return fd;
+    }
+    // Has the key be given by dispatch() once its task is over. True: it is over already, and will not be given.
+    Result<bool> notify(std::int64_t key) const {
+        bool is_over = false;
+        if (nearcall_notify(handle_.get(), key, &is_over, detail::error_of_this_thread()) != NEARCALL_FLAG_OK) {
+            return detail::failed();
+        }
+        return is_over;
+    }
+    Result<bool> notify(const Ticket& ticket) const { return notify(ticket.key()); }
+    // Adds the keys of tasks that are over. Never waits.
+    Result<void> dispatch(std::vector<std::int64_t>& over) const {
+        for (;;) {
+            constexpr std::size_t room = 64;
+            std::int64_t keys[room];
+            std::size_t count = 0;
+            const int flag = nearcall_dispatch(
+                handle_.get(), keys, room, &count, detail::error_of_this_thread());
+            over.insert(over.end(), keys, keys + count);
+            if (flag != NEARCALL_FLAG_AGAIN) return detail::done(flag);
+        }
+    }
+
     // Room for a task's arrays, written where the model reads them.
     Result<Reserved> reserve(const std::vector<Spec>& arrays) const {
         std::vector<nearcall_spec> specs;
+        std::vector<nearcall_dtype> dtypes;
         for (const Spec& array : arrays) {
+            dtypes.push_back(array.dtype);
             specs.push_back(nearcall_spec{
                 array.dtype, array.is_output, array.shape.data(), array.shape.size()});
         }
@@ -740,7 +786,7 @@ public:
         const int flag = nearcall_reserve(
             handle_.get(), specs.data(), specs.size(), &reserved, detail::error_of_this_thread());
         if (flag != NEARCALL_FLAG_OK) return detail::failed();
-        return Reserved(handle_.get(), reserved);
+        return Reserved(handle_.get(), reserved, std::move(dtypes));
     }
 
     // Ends the engine, when all tasks are done or at the deadline. Answers stay to be retrieved.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::{Deadline, Key, WorkerState};
 
 use crate::answer::Answer;
+use crate::completions::Door;
 use crate::error::Error;
 use crate::failure::{Failure, guard, shielded};
 use crate::task::Task;
@@ -16,11 +17,13 @@ use crate::task::Task;
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) engine: engine::Engine,
+    /// Dropped after the engine: nobody watches it any more then.
+    pub(crate) door: Door,
 }
 
 impl Engine {
     pub(crate) fn new(engine: engine::Engine) -> Self {
-        Self { engine }
+        Self { engine, door: Door::default() }
     }
 }
 
@@ -69,7 +72,7 @@ pub(crate) fn deadline(timeout_ns: i64) -> Deadline {
 }
 
 #[inline]
-fn key_of(key: i64) -> Result<Key, Failure> {
+pub(crate) fn key_of(key: i64) -> Result<Key, Failure> {
     let number = u64::try_from(key).ok().and_then(Key::from_number);
     number.ok_or(Failure::NoKey(key))
 }

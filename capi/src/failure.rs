@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Task(RetrieveError),
     NotFinished,
     TimedOut,
+    /// There are more keys than the caller had room for.
+    More,
     Start(StartError),
     Reload(ReloadError),
     Answer(AnswerError),
@@ -39,7 +41,7 @@ impl Failure {
         match self {
             Self::Submit(error) => error.flag(),
             Self::Task(error) => error.flag(),
-            Self::NotFinished | Self::TimedOut => Flag::Again as c_int,
+            Self::NotFinished | Self::TimedOut | Self::More => Flag::Again as c_int,
             Self::Start(_) | Self::Reload(_) | Self::Answer(_) => Flag::Error as c_int,
             Self::NoKey(_) => Flag::Unknown as c_int,
             Self::Misuse(_) => Flag::Misuse as c_int,
@@ -51,7 +53,7 @@ impl Failure {
         match self {
             Self::Submit(error) => c_int::from(error.code() as u8),
             Self::Task(error) => c_int::from(error.code() as u8),
-            Self::NotFinished | Self::TimedOut => Code::TimedOut as c_int,
+            Self::NotFinished | Self::TimedOut | Self::More => Code::TimedOut as c_int,
             Self::Start(_) => Code::Start as c_int,
             Self::Reload(ReloadError::ForkedChild) => Code::ForkedChild as c_int,
             Self::Reload(ReloadError::Closed) => Code::Closed as c_int,
@@ -70,6 +72,7 @@ impl Failure {
             Self::Task(error) => error.to_string(),
             Self::NotFinished => "the task is not finished: try again later".to_owned(),
             Self::TimedOut => WaitError::TimedOut.to_string(),
+            Self::More => "there are more keys: call again".to_owned(),
             Self::Start(error) => error.to_string(),
             Self::Reload(error) => error.to_string(),
             Self::Answer(error) => error.to_string(),

@@ -8,8 +8,18 @@ use std::path::Path;
 use cbindgen::{Builder, Config, DocumentationStyle, Language, RenameRule, Style};
 
 /// The order of the files is that of the header.
-const SOURCES: [&str; 9] = [
-    "codes", "input", "error", "builder", "value", "task", "view", "answer", "engine",
+const SOURCES: [&str; 11] = [
+    "codes",
+    "input",
+    "error",
+    "builder",
+    "value",
+    "task",
+    "view",
+    "answer",
+    "engine",
+    "completions",
+    "reserved",
 ];
 
 fn generate() -> String {
@@ -55,7 +65,7 @@ fn generate() -> String {
     config.export.include =
         ["Code", "Flag", "Start", "Type", "Wait"].map(str::to_owned).to_vec();
     let mut builder = Builder::new().with_config(config);
-    for source in SOURCES.iter().chain(&["reserved"]) {
+    for source in SOURCES {
         builder = builder.with_src(root.join(format!("src/{source}.rs")));
     }
     let mut header = Vec::new();
