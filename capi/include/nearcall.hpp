@@ -417,7 +417,8 @@ public:
     }
 
     // They would be gone before the task is submitted.
-    Task& add_str(std::string&&) = delete;
+    template <class Text, class = std::enable_if_t<std::is_same_v<Text, std::string>>>
+    Task& add_str(Text&&) = delete;
     Task& add_ints(std::vector<std::int64_t>&&) = delete;
     Task& add_floats(std::vector<double>&&) = delete;
     Task& add_strs(std::vector<std::string>&&) = delete;

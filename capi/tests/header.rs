@@ -102,3 +102,21 @@ fn the_header_is_the_one_that_the_code_has() {
          NEARCALL_BLESS=1 cargo test -p nearcall-c --test header"
     );
 }
+
+#[test]
+fn every_function_is_called_with_null_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let test = fs::read_to_string(root.join("tests/programs/null.c")).unwrap();
+    let header = fs::read_to_string(root.join("include/nearcall.h")).unwrap();
+    let mut functions = 0;
+    for line in header.lines().filter(|line| !line.starts_with("//") && line.contains('(')) {
+        let Some((before, _)) = line.split_once('(') else { continue };
+        let name = before.rsplit([' ', '*']).next().unwrap_or_default();
+        if !name.starts_with("nearcall_") {
+            continue;
+        }
+        functions += 1;
+        assert!(test.contains(&format!("{name}(")), "{name} is not called by tests/programs/null.c");
+    }
+    assert!(functions > 90, "{functions}");
+}
