@@ -1,7 +1,7 @@
 /* nearcall: Python models in worker processes, at close to the price of a function call.
  *
- * Made from capi/src; not to be edited. docs/c-and-cpp.md has an example that was run as it stands there.
- * nearcall.hpp is the same for C++.
+ * Made from capi/src; not to be edited. docs/host-c.md has an example that was run as it stands there.
+ * nearcall.hpp is the same for C++ (docs/host-cpp.md).
  *
  * What functions return is a nearcall_flag, unless they say otherwise: 0 is done, 1 is "try again later" (the
  * engine is full, the task is not finished), 2 and up is an error. Those that take a nearcall_error say there what

@@ -273,10 +273,7 @@ pub extern "C" fn nearcall_builder_start_method(
 
 /// Worker processes, 1 to 1,024. Default: the CPUs available to this process.
 #[unsafe(no_mangle)]
-pub extern "C" fn nearcall_builder_workers(
-    builder: Option<&mut Builder>,
-    workers: usize,
-) -> c_int {
+pub extern "C" fn nearcall_builder_workers(builder: Option<&mut Builder>, workers: usize) -> c_int {
     set(builder, |settings| settings.workers(workers))
 }
 
@@ -423,10 +420,7 @@ pub extern "C" fn nearcall_builder_cpu_limit(builder: Option<&mut Builder>, seco
 
 /// How long nearcall_start() may take until all workers are ready. Default: 60 s.
 #[unsafe(no_mangle)]
-pub extern "C" fn nearcall_builder_start_deadline(
-    builder: Option<&mut Builder>,
-    ns: i64,
-) -> c_int {
+pub extern "C" fn nearcall_builder_start_deadline(builder: Option<&mut Builder>, ns: i64) -> c_int {
     change(builder, |builder| {
         let deadline = nanoseconds("start_deadline", ns)?;
         builder.apply(|settings| settings.start_deadline(deadline));

@@ -67,8 +67,7 @@ pub(crate) fn running(engine: Option<&Engine>) -> Result<&engine::Engine, Failur
 /// Counted from now; negative is never.
 #[inline]
 pub(crate) fn deadline(timeout_ns: i64) -> Deadline {
-    u64::try_from(timeout_ns)
-        .map_or(Deadline::NEVER, |ns| Deadline::from(Duration::from_nanos(ns)))
+    u64::try_from(timeout_ns).map_or(Deadline::NEVER, |ns| Deadline::from(Duration::from_nanos(ns)))
 }
 
 #[inline]

@@ -97,10 +97,7 @@ pub extern "C" fn nearcall_value_float(value: f64) -> Option<Box<Value>> {
 /// # Safety
 /// The pointer is as the top of this header says.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nearcall_value_str(
-    data: *const c_char,
-    len: usize,
-) -> Option<Box<Value>> {
+pub unsafe extern "C" fn nearcall_value_str(data: *const c_char, len: usize) -> Option<Box<Value>> {
     shielded(None, || {
         // SAFETY: the caller's promise.
         let text = unsafe { input::text("the str", data, len) }.ok()?;

@@ -28,7 +28,9 @@ fn generate() -> String {
         language: Language::C,
         cpp_compat: true,
         include_guard: Some("NEARCALL_H".to_owned()),
-        header: Some(fs::read_to_string(root.join("src/preamble.h")).unwrap().trim_end().to_owned()),
+        header: Some(
+            fs::read_to_string(root.join("src/preamble.h")).unwrap().trim_end().to_owned(),
+        ),
         no_includes: true,
         sys_includes: ["stdbool.h", "stddef.h", "stdint.h"].map(str::to_owned).to_vec(),
         usize_is_size_t: true,
@@ -62,8 +64,7 @@ fn generate() -> String {
         config.export.rename.insert(rust.to_owned(), format!("nearcall_{c}"));
     }
     // Their numbers are used, not their types.
-    config.export.include =
-        ["Code", "Flag", "Start", "Type", "Wait"].map(str::to_owned).to_vec();
+    config.export.include = ["Code", "Flag", "Start", "Type", "Wait"].map(str::to_owned).to_vec();
     let mut builder = Builder::new().with_config(config);
     for source in SOURCES {
         builder = builder.with_src(root.join(format!("src/{source}.rs")));
@@ -110,13 +111,17 @@ fn every_function_is_called_with_null_by_a_test() {
     let header = fs::read_to_string(root.join("include/nearcall.h")).unwrap();
     let mut functions = 0;
     for line in header.lines().filter(|line| !line.starts_with("//") && line.contains('(')) {
-        let Some((before, _)) = line.split_once('(') else { continue };
+        let Some((before, arguments)) = line.split_once('(') else { continue };
         let name = before.rsplit([' ', '*']).next().unwrap_or_default();
-        if !name.starts_with("nearcall_") {
+        let takes_no_pointer = line.ends_with(");") && !arguments.contains('*');
+        if !name.starts_with("nearcall_") || takes_no_pointer {
             continue;
         }
         functions += 1;
-        assert!(test.contains(&format!("{name}(")), "{name} is not called by tests/programs/null.c");
+        assert!(
+            test.contains(&format!("{name}(")),
+            "{name} is not called by tests/programs/null.c"
+        );
     }
-    assert!(functions > 90, "{functions}");
+    assert!(functions > 80, "{functions}");
 }

@@ -329,7 +329,8 @@ impl Handler for Model {
     }
 
     fn interrupter(&mut self) -> Option<fn()> {
-        matches!(&*self.name, "interruptible" | "waits_when_struck" | "contract").then_some(strike as fn())
+        matches!(&*self.name, "interruptible" | "waits_when_struck" | "contract")
+            .then_some(strike as fn())
     }
 
     fn forget_interrupt(&mut self) {
