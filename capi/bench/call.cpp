@@ -3,7 +3,7 @@
 //
 //     call MODELS WORKLOAD CALLS ROUNDS
 //
-// prints a JSON object. WORKLOAD is noop (no arguments) or big_model (the seed's, without its sleep).
+// prints a JSON object. WORKLOAD is noop (a number goes in and comes out) or big_model (the seed's, without its sleep).
 
 #include <nearcall.hpp>
 
@@ -46,7 +46,8 @@ struct Workload {
         const Clock::time_point start = Clock::now();
         for (std::uint64_t call = 0; call < calls; call++) {
             task.clear();
-            if (with_arguments) task.add_floats(floats).add_strs(strs).add_int(27);
+            if (with_arguments) task.add_floats(floats).add_strs(strs);
+            task.add_int(27);
             if (!engine.call_into(task, std::chrono::seconds(10), answer)) return 0;
             const auto value = answer.get_int(0);
             if (!value || *value != expected) return 0;
@@ -70,11 +71,13 @@ int main(int argc, char** argv) {
         return 2;
     }
     const bool with_arguments = std::string(argv[2]) == "big_model";
-    nearcall::Builder builder(with_arguments ? "big_model:Engine" : "bench_model:noop");
+    nearcall::Builder builder(with_arguments ? "big_model:Engine" : "bench_model:Model");
     builder.python_path(argv[1]).workers(1);
     if (with_arguments) {
         builder.method("run_big_model").add_floats("float_features", nearcall::Length::exactly(3));
         builder.add_strs("str_features", nearcall::Length::exactly(2)).add_int("int_feature");
+    } else {
+        builder.method("noop").add_int("number");
     }
     const nearcall::Result<nearcall::Engine> engine = builder.start();
     if (!engine) {
@@ -82,7 +85,7 @@ int main(int argc, char** argv) {
         return 1;
     }
     const Workload workload{
-        *engine, with_arguments, with_arguments ? 49 : 0, std::strtoull(argv[3], nullptr, 10)};
+        *engine, with_arguments, with_arguments ? 49 : 27, std::strtoull(argv[3], nullptr, 10)};
     const int rounds = std::atoi(argv[4]);
 
     Side rust{"rust", {}}, cpp{"cpp", {}};

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 /// How long a call may take that is measured.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Calls the model so often with the arguments of the seed's, or with none, and gives the nanoseconds that all
+/// Calls the model so often with the arguments of the seed's, or with a number alone, and gives the nanoseconds that all
 /// calls took; 0 if one went wrong. The task and the answer are made once.
 #[unsafe(no_mangle)]
 pub extern "C" fn nearcall_bench_calls(
@@ -28,7 +28,7 @@ pub extern "C" fn nearcall_bench_calls(
         let task = if with_arguments {
             Task::new().floats(&floats).strs(&strs).int(27)
         } else {
-            Task::new()
+            Task::new().int(27)
         };
         if engine.engine.call_into(&task, Deadline::from(LIMIT), &mut answer).is_err()
             || answer.int(0) != Ok(expected)
