@@ -103,6 +103,14 @@ impl Notices {
         }
     }
 
+    /// Has an event loop look, if anything was ever awaited: a worker may have died after it has said that
+    /// it rings, and before it did.
+    pub(crate) fn look_after_death(&self) {
+        if self.interests.get().is_some() {
+            self.bell.ring();
+        }
+    }
+
     /// Marks all slots whose task is over and still awaited: what a worker has failed to say.
     pub(crate) fn audit(&self, is_over: impl Fn(Key) -> bool) {
         let Some(interests) = self.interests.get() else { return };
