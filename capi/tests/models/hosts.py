@@ -14,8 +14,9 @@ def echo(*, v):
     return v
 
 
-def add(*, x, y):
-    return x + y
+def join(*, xs, ys, zs):
+    """Lists of texts, of different lengths and more than one of them."""
+    return xs + ys + zs
 
 
 def nothing():

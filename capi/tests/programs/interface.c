@@ -163,6 +163,45 @@ static void what_goes_in_comes_out(void) {
     CHECK(nearcall_answer_int(answer, 1, &i, error) == 0 && i == -7);
 }
 
+static void a_task_is_used_again_and_again(void) {
+    nearcall_builder *builder = builder_for("hosts:join", NULL);
+    nearcall_builder_parameter(builder, "xs", NEARCALL_TYPE_STRS);
+    nearcall_builder_parameter(builder, "ys", NEARCALL_TYPE_STRS);
+    nearcall_builder_parameter(builder, "zs", NEARCALL_TYPE_STRS);
+    nearcall_engine *engine = start(builder);
+    nearcall_task *task = nearcall_task_new();
+    nearcall_text many[40];
+    char letters[40];
+    for (size_t index = 0; index < 40; index++) {
+        letters[index] = (char)('A' + index);
+        many[index].data = &letters[index];
+        many[index].len = 1;
+    }
+    for (size_t round = 0; round < 20; round++) {
+        /* Three lists whose lengths change, from an array that is gone afterwards. */
+        nearcall_task_clear(task);
+        const size_t lengths[] = {round, 20 - round, 2 * round};
+        for (size_t list = 0; list < 3; list++) {
+            nearcall_text passing[40];
+            memcpy(passing, many, sizeof passing);
+            CHECK(nearcall_task_strs(task, passing, lengths[list]) == NEARCALL_FLAG_OK);
+            memset(passing, 0, sizeof passing);
+        }
+        CHECK(nearcall_call(engine, task, patience, answer, error) == NEARCALL_FLAG_OK);
+        /* The view is that of this answer, and not of the last. */
+        const nearcall_view *view = nearcall_answer_view(answer);
+        CHECK(view->kind == NEARCALL_KIND_LIST && view->count == 20 + 2 * round);
+        size_t at = 0;
+        for (size_t list = 0; list < 3; list++) {
+            for (size_t index = 0; index < lengths[list]; index++) {
+                CHECK(is(view->items[at++].text, &letters[index], 1));
+            }
+        }
+    }
+    nearcall_task_free(task);
+    nearcall_engine_free(engine);
+}
+
 static nearcall_task *step(nearcall_task *task, const char *op, int64_t x) {
     nearcall_task_clear(task);
     nearcall_task_str(task, op, strlen(op));
@@ -425,6 +464,7 @@ int main(void) {
     error = nearcall_error_new();
     answer = nearcall_answer_new();
     what_goes_in_comes_out();
+    a_task_is_used_again_and_again();
     what_goes_wrong_says_what_it_was();
     a_start_that_fails_says_why();
     reserved_arrays_are_read_where_they_were_written();
