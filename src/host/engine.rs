@@ -18,7 +18,6 @@ use super::supervisor::Shared;
 use super::ticket::{AsKey, Ticket};
 use super::wait::{Deadline, FAR};
 use crate::error::{CallError, ReloadError, RetrieveError, SubmitError, TaskError, WaitError};
-use crate::key::Key;
 use crate::wire::{Signature, Task};
 
 /// How long an engine that is dropped without [`Engine::shutdown`] lets tasks run on.
@@ -224,6 +223,33 @@ impl Engine {
         self.finish_call(self.submit(task)?, deadline.into())
     }
 
+    /// What [`call`](Engine::call) does, into an answer whose memory is used again.
+    ///
+    /// # Errors
+    /// As for [`call`](Engine::call). After one of [`submit`](Engine::submit)'s the answer is unchanged,
+    /// after any other it is empty.
+    #[inline]
+    pub fn call_into(
+        &self,
+        task: &Task<'_>,
+        deadline: impl Into<Deadline>,
+        answer: &mut Answer,
+    ) -> Result<(), CallError> {
+        let ticket = self.submit(task)?;
+        match self.wait_into(&ticket, deadline, answer) {
+            Err(WaitError::TimedOut) => {
+                answer.payload().clear();
+                *answer = self.end_late(&ticket)?;
+            }
+            result => {
+                // Nothing is left to abandon, as in `finish_call`.
+                ticket.into_key();
+                result?;
+            }
+        }
+        Ok(())
+    }
+
     #[inline]
     pub(super) fn finish_call(
         &self,
@@ -258,8 +284,10 @@ impl Engine {
         self.core.ensure_dispatch()
     }
 
-    pub(crate) fn abandon(&self, key: Key) {
-        self.core.abandon(key);
+    /// Gives up a task whose answer nobody wants any more, as dropping its [`Ticket`] does: for holders
+    /// of a bare [`Key`](crate::Key). A task that runs, runs to its end; [`cancel`](Engine::cancel) stops it now.
+    pub fn abandon(&self, task: impl AsKey) {
+        self.core.abandon(task.as_key());
     }
 
     /// The signature that tasks are held against.
