@@ -238,7 +238,7 @@ impl Supervisor {
         let now = Instant::now();
         let deadline = now.checked_add(self.config.start_deadline).unwrap_or(now + FAR);
         let found =
-            discover(self.config.worker.as_deref(), self.config.python.as_deref(), deadline)?;
+            discover(&self.config.worker, self.config.python.as_deref(), deadline)?;
         if let Some(python) = &found.python {
             python.to_str().unwrap_or_default().clone_into(&mut self.config.setup.executable);
         }
