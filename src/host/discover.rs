@@ -82,7 +82,8 @@ try:
 except ImportError as error:
     package = {'missing': str(error)}
 print(json.dumps({'executable': sys.executable, 'package': package}))";
-    let unusable = |python: &Path, reason| StartError::PythonUnusable { python: python.to_owned(), reason };
+    let unusable =
+        |python: &Path, reason| StartError::PythonUnusable { python: python.to_owned(), reason };
     let mut command = Command::new(&python);
     command.args(["-c", QUESTION]);
     let output = run(command, deadline).map_err(|reason| unusable(&python, reason))?;

@@ -95,7 +95,10 @@ pub struct CommandLine {
 impl CommandLine {
     /// That of a program which is a worker and nothing else.
     pub fn of_this_process() -> Self {
-        Self { arguments: std::env::args().skip(1).collect(), program: vec!["/proc/self/exe".into()] }
+        Self {
+            arguments: std::env::args().skip(1).collect(),
+            program: vec!["/proc/self/exe".into()],
+        }
     }
 }
 

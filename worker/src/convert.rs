@@ -62,11 +62,15 @@ fn read(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Box<Misfit>> {
     } else if let Ok(items) = object.cast::<PyTuple>() {
         let depth = enter(object, depth)?;
         let items = items.iter_borrowed().enumerate();
-        Value::Tuple(items.map(|(index, item)| at(index, read(&item, depth))).collect::<Result<_, _>>()?)
+        Value::Tuple(
+            items.map(|(index, item)| at(index, read(&item, depth))).collect::<Result<_, _>>()?,
+        )
     } else if let Ok(items) = object.cast::<PyList>() {
         let depth = enter(object, depth)?;
         let items = items.iter().enumerate();
-        Value::List(items.map(|(index, item)| at(index, read(&item, depth))).collect::<Result<_, _>>()?)
+        Value::List(
+            items.map(|(index, item)| at(index, read(&item, depth))).collect::<Result<_, _>>()?,
+        )
     } else if let Ok(items) = object.cast::<PyDict>() {
         dict(items, enter(object, depth)?)?
     } else if let Ok(value) = object.cast::<PyFloat>() {
@@ -103,7 +107,10 @@ fn at<T>(index: usize, read: Result<T, Box<Misfit>>) -> Result<T, Box<Misfit>> {
 }
 
 /// A string's text; `holder` is what is to blame if it has none.
-fn text<'a>(holder: &Bound<'_, PyAny>, string: &'a Bound<'_, PyString>) -> Result<&'a str, Box<Misfit>> {
+fn text<'a>(
+    holder: &Bound<'_, PyAny>,
+    string: &'a Bound<'_, PyString>,
+) -> Result<&'a str, Box<Misfit>> {
     string.to_str().map_err(|error| {
         let index = exception::surrogate_at(string.py(), &error);
         let reason = index.map_or_else(
@@ -119,7 +126,8 @@ fn enter(container: &Bound<'_, PyAny>, depth: usize) -> Result<usize, Box<Misfit
     if depth < MAX_DEPTH {
         return Ok(depth + 1);
     }
-    let reason = format!("it stands in {MAX_DEPTH} others, the most there may be (or contains itself)");
+    let reason =
+        format!("it stands in {MAX_DEPTH} others, the most there may be (or contains itself)");
     Err(misfit(container, &reason))
 }
 

@@ -147,11 +147,7 @@ pub fn version() -> String {
 ///
 /// # Errors
 /// What Python raises when the interpreter cannot be made to look as that of `nearcall-worker` does.
-pub fn run_in_python(
-    py: Python<'_>,
-    arguments: Vec<String>,
-    executable: OsString,
-) -> PyResult<u8> {
+pub fn run_in_python(py: Python<'_>, arguments: Vec<String>, executable: OsString) -> PyResult<u8> {
     interpreter::adopt(py)?;
     let again = peer::PYTHON_ARGUMENTS.map(OsString::from);
     let program = [executable].into_iter().chain(again).collect();
