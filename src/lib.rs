@@ -144,8 +144,9 @@ pub use faults::fault_point;
 pub use host::fuzzing;
 #[cfg(not(loom))]
 pub use host::{
-    Answer, AsKey, Builder, Deadline, Engine, Health, Key, Reload, Reserved, Shutdown, StartReport,
-    Ticket, WaitPolicy, WorkerHealth, WorkerMemory, WorkerState,
+    Answer, AsKey, Builder, CallFuture, Completions, Deadline, Engine, Health, Key, PollSpins,
+    Reload, Reserved, Shutdown, StartReport, Ticket, TicketFuture, WaitPolicy, WorkerHealth,
+    WorkerMemory, WorkerState,
 };
 pub use wire::{
     Arg, Args, DType, Element, Exit, Kind, Len, MAX_DEPTH, MAX_RANK, Map, Parameter, PythonError,

@@ -69,7 +69,7 @@ fn fields_fill_their_types_without_gap_or_overlap() {
             _ => {}
         }
     }
-    assert_eq!(types.len(), 6);
+    assert_eq!(types.len(), 7);
     for (name, size) in types {
         let end = fields[name.as_str()].iter().fold(0, |end, (at, size)| {
             assert_eq!(*at, end, "{name}");

@@ -33,7 +33,7 @@ fn limits(engine: &Engine, name: &str) -> (String, String) {
 }
 
 #[test]
-fn a_worker_has_no_descriptor_but_the_standard_ones_and_the_segments() {
+fn a_worker_has_no_descriptor_but_the_standard_ones_the_segments_and_the_bell() {
     for method in METHODS {
         leak_free(|bench| {
             // One that a careless host has open for its children too.
@@ -43,18 +43,20 @@ fn a_worker_has_no_descriptor_but_the_standard_ones_and_the_segments() {
             for _ in 0..30 {
                 let answer = engine.call(&Task::new(), PATIENCE).unwrap();
                 let table = answer.str(0).unwrap().split(' ').collect::<Vec<_>>();
-                let [standard @ .., segment] = &*table else { panic!("{table:?}") };
+                let [standard @ .., segment, bell] = &*table else { panic!("{table:?}") };
                 assert_eq!(standard, ["0", "1", "2"]);
                 let pid = engine.worker_pids()[0];
-                let target = fs::read_link(format!("/proc/{pid}/fd/{segment}")).unwrap();
-                assert!(target.starts_with("/dev/shm"), "{target:?}");
+                let target_of = |number| fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap();
+                let (segment, bell) = (target_of(segment), target_of(bell));
+                assert!(segment.starts_with("/dev/shm"), "{segment:?}");
+                assert_eq!(bell.to_str(), Some("anon_inode:[eventfd]"));
             }
-            // The fork server: its own two, three workers' pidfds and pipes, and what it passes
+            // The fork server: its own three, three workers' pidfds and pipes, and what it passes
             // their words on to, if that could be opened again.
             let workers = engine.worker_pids();
             let server = bench.processes().into_iter().find(|pid| !workers.contains(pid)).unwrap();
             let table = fs::read_dir(format!("/proc/{server}/fd")).unwrap().count();
-            assert!((11..=12).contains(&table), "{table}");
+            assert!((12..=13).contains(&table), "{table}");
         });
     }
 }

@@ -6,9 +6,10 @@
 //! # Layout
 //! - `group`: rows that are measured in one go, turn by turn
 //! - `systems`: one turn of the engine, or of what another program runs; and what its row is called
-//! - `hot`, `garbage`, `limits`, `parked`, `load`, `throughput`, `growth`, `tensors`, `cost`,
+//! - `hot`, `garbage`, `limits`, `awaited`, `parked`, `load`, `throughput`, `growth`, `tensors`, `cost`,
 //!   `rivals`: the cases; `garbage` is a part of `hot`
 
+pub(crate) mod awaited;
 pub(crate) mod cost;
 pub(crate) mod garbage;
 pub(crate) mod group;
@@ -28,11 +29,21 @@ mod tests;
 pub use group::Group;
 
 /// All cases, in the order in which they are measured and reported.
-pub const NAMES: [&str; 9] =
-    ["hot", "limits", "parked", "load", "throughput", "growth", "tensors", "cost", "rivals"];
+pub const NAMES: [&str; 10] = [
+    "hot",
+    "limits",
+    "awaited",
+    "parked",
+    "load",
+    "throughput",
+    "growth",
+    "tensors",
+    "cost",
+    "rivals",
+];
 
 /// Those of a quick run.
-pub const QUICK: [&str; 4] = ["hot", "limits", "throughput", "tensors"];
+pub const QUICK: [&str; 5] = ["hot", "limits", "awaited", "throughput", "tensors"];
 
 /// What is measured for a case; in a quick run less, or for a shorter time. Nothing for a case
 /// that there is not.
@@ -40,6 +51,7 @@ pub fn plan(case: &str, quick: bool) -> Vec<Group> {
     match case {
         "hot" => hot::plan(quick),
         "limits" => limits::plan(quick),
+        "awaited" => awaited::plan(quick),
         "parked" => parked::plan(),
         "load" => load::plan(),
         "throughput" => throughput::plan(quick),

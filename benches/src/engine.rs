@@ -127,8 +127,13 @@ impl Running {
         end(&self.engine)
     }
 
+    /// The engine itself.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// CPU time of this process and of the workers, in seconds.
-    fn cpu(&self) -> Option<f64> {
+    pub(crate) fn cpu(&self) -> Option<f64> {
         let own = clock::cpu_of(None)?;
         self.engine.worker_pids().into_iter().try_fold(own, |sum, pid| {
             let pid = Pid::from_raw(i32::try_from(pid).ok()?);
@@ -136,7 +141,7 @@ impl Running {
         })
     }
 
-    fn task(&self, number: u64) -> Task<'_> {
+    pub(crate) fn task(&self, number: u64) -> Task<'_> {
         match self.workload {
             Workload::Noop | Workload::Garbage => Task::new().int(number.cast_signed()),
             Workload::BigModel => Task::new().floats(&FLOATS).strs(&STRS).int(INT),
@@ -144,7 +149,7 @@ impl Running {
         }
     }
 
-    fn check(&self, number: u64, answer: &Answer) -> anyhow::Result<()> {
+    pub(crate) fn check(&self, number: u64, answer: &Answer) -> anyhow::Result<()> {
         let right = match self.workload {
             Workload::Noop | Workload::Garbage => answer.int(0)? == number.cast_signed(),
             Workload::BigModel => answer.int(0)? == BIG_MODEL_ANSWER && answer.str(1)?.is_empty(),

@@ -9,13 +9,14 @@
 //! - [`compare`]: two results beside each other
 //! - [`table`], [`report`]: results on a terminal and as a page
 //! - [`ground`]: what all turns of a run have in common: the Python, the models, the programs
-//! - [`engine`], [`tensors`]: the engine under the benchmark; with arrays
+//! - [`engine`], [`tensors`], [`awaited`]: the engine under the benchmark; with arrays; awaited
 //! - [`order`]: the pipe to the programs that run everything else (`benches/yardstick`,
 //!   `benches/rivals`), which are apart because they link libpython, or are heavy
 //! - [`rows`], [`machine`]: what goes into `bench.json`
 //! - [`measure`]: what one turn brings
 //! - [`workload`], [`interpreter`], [`clock`]: the Python functions, their Python, the clocks
 
+pub mod awaited;
 pub mod cases;
 pub mod clock;
 pub mod compare;

@@ -45,7 +45,7 @@ impl Machine {
 /// the largest of all, `samples` counts all. What does not apply is left out.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// `hot`, `limits`, `parked`, `load`, `throughput`, `growth`, `tensors`, `cost` or `rivals`.
+    /// `hot`, `limits`, `awaited`, `parked`, `load`, `throughput`, `growth`, `tensors`, `cost` or `rivals`.
     pub case: String,
     /// `nearcall`, or what it is compared with; `overhead`: `nearcall` less `in-process`, or less what
     /// the model says that it took itself.

@@ -32,6 +32,9 @@ pub fn targets(rows: &[Row]) -> Vec<Target> {
     targets.extend(RIVALS.map(|rival| rows.rival(rival)));
     targets.extend(rows.parked().into_iter().map(Some));
     targets.extend([rows.many_submitters(), rows.collapse(), rows.slots()]);
+    for workload in ["noop", "big_model"] {
+        targets.extend(AWAITED.map(|how| rows.awaited(workload, how)));
+    }
     targets.extend([rows.any_size(), rows.sum_in_place()]);
     targets.extend(ANSWERS.map(|answer| rows.array_back(answer)));
     targets.extend(["adaptive", "park"].map(|policy| rows.idle(policy)));
@@ -51,6 +54,13 @@ const RIVALS: [Rival; 3] = [
 /// How an array comes back. Each is held against a copy into warm memory: a fresh answer mostly gets the
 /// pages that the allocator has kept of the last one.
 const ANSWERS: [&str; 2] = ["in place, answer reused", "in place, fresh answer"];
+
+/// How a call is awaited, and what it is held against.
+const AWAITED: [[&str; 2]; 3] = [
+    ["awaited, event loop", "blocking"],
+    ["awaited, tokio", "blocking"],
+    ["awaited, ready", "blocking, ready"],
+];
 
 const P50: Figure = |figures| figures.p50_ns;
 const RATE: Figure = |figures| figures.per_second;
@@ -198,6 +208,28 @@ impl<'a> Rows<'a> {
             measured: format!("{} times", units::ratio(times)),
             target: "1.1 times",
             met: times <= 1.1,
+        })
+    }
+
+    /// What awaiting costs over blocking: the median over the repeats, each within its turn.
+    fn awaited(&self, workload: &str, [how, beside]: [&str; 2]) -> Option<Target> {
+        let row = |variant: &str| {
+            let fits = |row: &Row| {
+                row.workload.as_deref() == Some(workload) && row.variant.as_deref() == Some(variant)
+            };
+            self.find("awaited", "nearcall", fits)
+        };
+        let (ours, blocking) = (row(how)?, row(beside)?);
+        let pairs = ours.repeats.iter().zip(&blocking.repeats);
+        let more = pairs.filter_map(|(ours, beside)| Some(P50(ours)? - P50(beside)?)).collect();
+        let more = median(more)?;
+        let blocking = units::time(P50(&blocking.figures)?);
+        let sign = if more < 0.0 { "-" } else { "" };
+        Some(Target {
+            figure: format!("{how}, {workload}, p50 over {beside}"),
+            measured: format!("{sign}{} (over {blocking})", units::time(more.abs())),
+            target: "2 µs",
+            met: more <= 2_000.0,
         })
     }
 

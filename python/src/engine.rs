@@ -1,7 +1,8 @@
 //! The engine as a Python class.
 
-use std::sync::Arc;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nearcall::{Answer, AsKey, Key, WaitPolicy, WorkerState};
@@ -227,6 +228,18 @@ impl Engine {
         Ok((reloaded.workers, reloaded.took.as_secs_f64()))
     }
 
+    /// Has this task's key reported by `Completions.dispatch` once it is over. `True`: it is over already,
+    /// and will not be reported.
+    fn notify(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let asked = self.engine().notify(Named::read(task)?.key);
+        asked.map_err(|error| errors::retrieve(py, &error))
+    }
+
+    /// What an event loop watches to hear of tasks that are over.
+    fn completions(&self) -> Completions {
+        Completions { completions: self.engine().completions(), keys: Mutex::default() }
+    }
+
     /// The process ids of the workers that serve.
     fn worker_pids(&self) -> Vec<u32> {
         self.engine().worker_pids()
@@ -344,6 +357,38 @@ impl Drop for Engine {
         if let Some(engine) = self.engine.take() {
             Python::attach(|py| py.detach(|| drop(engine)));
         }
+    }
+}
+
+/// A descriptor that is readable when a task that was asked for is over, and how to hear which.
+#[pyclass(frozen, module = "nearcall._native")]
+pub(crate) struct Completions {
+    completions: nearcall::Completions,
+    /// For the next dispatch: its memory is used again.
+    keys: Mutex<Vec<Key>>,
+}
+
+#[pymethods]
+impl Completions {
+    fn fileno(&self) -> RawFd {
+        self.completions.as_raw_fd()
+    }
+
+    /// The keys of tasks that are over since the last call; `None`: the engine is over, and so is this.
+    fn dispatch<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        // Nobody waits with it locked, but for the GIL.
+        let mut keys = std::mem::take(&mut *self.keys());
+        let goes_on = self.completions.dispatch(&mut keys);
+        let told = PyList::new(py, keys.iter().map(|key| key.get()))?;
+        keys.clear();
+        *self.keys() = keys;
+        Ok(goes_on.then_some(told))
+    }
+}
+
+impl Completions {
+    fn keys(&self) -> MutexGuard<'_, Vec<Key>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

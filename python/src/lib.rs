@@ -1,7 +1,7 @@
 //! `nearcall._native`: what the Python package `nearcall` is made of.
 //!
 //! # Layout
-//! - `engine`: the class that `nearcall.Engine` inherits from, and its tickets
+//! - `engine`: the class that `nearcall.Engine` inherits from, and its tickets, and what an event loop watches
 //! - `options`: what an engine is started with
 //! - `task`: Python's keyword arguments to a task
 //! - `waiting`: waits without the GIL, which signals end
@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::engine::{Engine, Ticket};
+    use super::engine::{Completions, Engine, Ticket};
 
     use std::ffi::OsString;
 

@@ -42,6 +42,7 @@ pub struct Builder {
     payload_bytes: usize,
     huge_pages: bool,
     wait_policy: WaitPolicy,
+    poll_spin: Duration,
     collect_between_calls: bool,
     start_deadline: Duration,
     clear_environment: bool,
@@ -52,6 +53,9 @@ pub struct Builder {
     retirement: Retirement,
     limits: Limits,
 }
+
+/// The longest time that a future spins, in nanoseconds.
+const MAX_POLL_SPIN: u32 = 100_000;
 
 /// Which program the workers are.
 #[derive(Debug, Clone, Default)]
@@ -93,6 +97,7 @@ impl Builder {
             payload_bytes: 64 << 20,
             huge_pages: false,
             wait_policy: WaitPolicy::default(),
+            poll_spin: Duration::ZERO,
             collect_between_calls: true,
             start_deadline: Duration::from_secs(60),
             clear_environment: false,
@@ -234,6 +239,17 @@ impl Builder {
     /// Default: [`WaitPolicy::Adaptive`].
     pub fn wait_policy(mut self, policy: WaitPolicy) -> Self {
         self.wait_policy = policy;
+        self
+    }
+
+    /// For how long a future ([`Engine::call_async`]) spins when it is polled for the first time, at most
+    /// 0.1 ms. Default: not at all.
+    ///
+    /// A model that takes a few microseconds is answered then before its future has to be woken, which
+    /// takes tens of them. Meanwhile the runtime's thread does nothing else: it is for threads that
+    /// have nothing else to do. [`Engine::poll_spins`] tells how often it paid. Not where there is one CPU.
+    pub fn poll_spin(mut self, bound: Duration) -> Self {
+        self.poll_spin = bound;
         self
     }
 
@@ -389,6 +405,7 @@ impl Builder {
             workers: within("workers", workers, MIN_WORKERS, MAX_WORKERS)?,
             payload_bytes: payload_bytes.next_multiple_of(extent_unit(payload_bytes)),
         };
+        within("poll_spin, in nanoseconds,", self.poll_spin.as_nanos(), 0, MAX_POLL_SPIN)?;
         self.signature.validate()?;
         let (module, callable) = match self.model.split_once(':') {
             Some((module, callable)) if !module.is_empty() && !callable.is_empty() => {
@@ -434,6 +451,7 @@ impl Builder {
             huge_pages: self.huge_pages,
             setup,
             wait_policy: self.wait_policy,
+            poll_spin: self.poll_spin,
             python: self.python,
             worker: self.worker,
             environment: self.environment,
@@ -449,12 +467,15 @@ impl Builder {
     }
 }
 
-fn within(what: &'static str, found: usize, min: u32, max: u32) -> Result<u32, ConfigError> {
-    match u32::try_from(found) {
+fn within<T>(what: &'static str, found: T, min: u32, max: u32) -> Result<u32, ConfigError>
+where
+    T: Copy + TryInto<u32> + TryInto<u64>,
+{
+    match found.try_into() {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
         _ => Err(ConfigError::OutOfRange {
             what,
-            found: found as u64,
+            found: found.try_into().unwrap_or(u64::MAX),
             min: min.into(),
             max: max.into(),
         }),
@@ -481,6 +502,7 @@ pub(crate) struct Config {
     /// Complete but for the executable.
     pub(crate) setup: Setup,
     pub(crate) wait_policy: WaitPolicy,
+    pub(crate) poll_spin: Duration,
     pub(crate) python: Option<PathBuf>,
     pub(crate) worker: Worker,
     pub(crate) environment: Vec<(OsString, OsString)>,

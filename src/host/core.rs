@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -10,7 +11,9 @@ use super::book::{Book, Look};
 use super::builder::Config;
 use super::deadlines::Deadlines;
 use super::engine::Reload;
+use super::future::Spinning;
 use super::large_slots::{Large, LargeSlots};
+use super::notices::Notices;
 use super::patience::WaitPolicy;
 use super::tensor_room::TensorRoom;
 use super::wait::Crowd;
@@ -18,7 +21,7 @@ use crate::error::{ReloadError, RetrieveError, StartError, SubmitError, TaskErro
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
 use crate::shm::{
-    Extent, Owner, PARKED, Payload, Phase, Segment, SegmentError, Slot, State, is_bad_length,
+    Extent, Owner, Payload, Phase, SLEEPS, Segment, SegmentError, Slot, State, is_bad_length,
 };
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::memory::{self, ForkWitness};
@@ -144,6 +147,9 @@ pub(crate) struct Core {
     pub(crate) mailbox: Mailbox,
     pub(crate) book: Book,
     pub(crate) deadlines: Deadlines,
+    /// Who awaits what.
+    pub(crate) notices: Notices,
+    pub(crate) spinning: Spinning,
     /// A copy of each slot's task, for when its worker dies; none if no task is done twice.
     copies: Box<[Mutex<TaskCopy>]>,
     large: LargeSlots,
@@ -183,6 +189,8 @@ impl Core {
             },
             book: Book::new(sizes.slots, Generation::starting_at(random)),
             deadlines: Deadlines::new(sizes.slots),
+            notices: Notices::new(sizes.slots).map_err(system("create an eventfd"))?,
+            spinning: Spinning::new(if cpus > 1 { config.poll_spin } else { Duration::ZERO }),
             copies: (0..if config.retries > 0 { sizes.slots } else { 0 })
                 .map(|_| Mutex::default())
                 .collect(),
@@ -364,6 +372,9 @@ impl Core {
     pub(crate) fn set_deadline(&self, key: Key, deadline: std::time::Instant) {
         if self.deadlines.set(key, deadline) {
             self.mailbox.ask(Request::Look);
+            if !self.mailbox.attended {
+                self.notices.stir();
+            }
         }
     }
 
@@ -777,7 +788,7 @@ impl Core {
         if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
             ring::heal(slot.words, generation);
             ring::cancel(slot.words, generation);
-            wake_waiters(slot);
+            self.tell_waiters(slot, key.index());
         }
         RetrieveError::Task(TaskError::Corrupt { detail })
     }
@@ -797,7 +808,7 @@ impl Core {
             if !ring::cancel(slot.words, generation) {
                 self.mailbox.ask(Request::Condemn(key));
             }
-            wake_waiters(slot);
+            self.tell_waiters(slot, key.index());
         }
         true
     }
@@ -834,7 +845,7 @@ impl Core {
             && ring::cancel(slot.words, generation)
         {
             let ended = self.book.settle(key, verdict());
-            wake_waiters(slot);
+            self.tell_waiters(slot, key.index());
             return ended;
         }
         false
@@ -888,7 +899,7 @@ impl Core {
             if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
                 // If a worker is faster, the task runs and its outcome is dropped.
                 ring::cancel(slot.words, generation);
-                wake_waiters(slot);
+                self.tell_waiters(slot, key.index());
             }
         } else if self.book.look(key) == Look::Settled {
             // Also when the supervisor was faster than the `abandon` above.
@@ -923,7 +934,28 @@ impl Core {
         self.book.settle(key, verdict);
         if let (Some(slot), Some(generation)) = (self.slot(key), key.generation()) {
             ring::settle(slot.words, generation);
-            wake_waiters(slot);
+            self.tell_waiters(slot, key.index());
+        }
+    }
+
+    /// Tells all who wait that the task in this slot is over.
+    pub(crate) fn tell_waiters(&self, slot: Slot<'_>, index: u16) {
+        // SeqCst: pairs with the fence in `ring::ask`, as in `peer::serve`.
+        fence(Ordering::SeqCst);
+        let waiters = ring::take_waiters(&slot.words.waiter);
+        if waiters & SLEEPS != 0 {
+            futex::wake_all(&slot.words.waiter);
+        }
+        // Whatever the word says, which a worker can write.
+        self.notices.mark(index);
+    }
+
+    /// Whether there is, or was, such a task whose outcome nobody has taken.
+    pub(crate) fn check_key(&self, key: Key) -> Result<(), RetrieveError> {
+        match self.book.look(key) {
+            Look::Live | Look::Settled => Ok(()),
+            Look::Gone => Err(RetrieveError::AlreadyRetrieved { key }),
+            Look::Unknown => Err(RetrieveError::Unknown { key }),
         }
     }
 
@@ -932,27 +964,15 @@ impl Core {
         let ended = self.end_unfinished(|| TaskError::Closed);
         for index in 0..=u16::MAX {
             let Some(slot) = self.segment.region().slot(index) else { break };
-            wake_waiters(slot);
+            self.tell_waiters(slot, index);
         }
         ended
-    }
-}
-
-/// Wakes the threads that sleep until this slot's task is over.
-pub(crate) fn wake_waiters(slot: Slot<'_>) {
-    // SeqCst: pairs with the fence in `host::wait`, as in `peer::serve`.
-    fence(Ordering::SeqCst);
-    // Relaxed: ordered by the fence.
-    if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
-        slot.words.waiter.store(0, Ordering::Relaxed);
-        futex::wake_all(&slot.words.waiter);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::Engine;

@@ -12,9 +12,10 @@ use super::builder::Config;
 use super::core::Core;
 use super::engine::{Backend, Engine, Shutdown};
 use crate::error::StartError;
-use crate::peer::{Handler, InPlace, Worker};
+use crate::peer::{Handler, InPlace, Notice, Worker};
 use crate::ring;
 use crate::shm::{Order, Region};
+use crate::sys::memory::FileIdentity;
 use crate::sys::{futex, memory};
 use crate::wire::{AnswerBuf, Args, Placed, PythonError, Refusal, Signature, Value};
 
@@ -28,6 +29,9 @@ where
 {
     let core = Arc::new(Core::new(&config, false)?);
     let workers_mapping = workers_mapping(&core)?;
+    let bell = FileIdentity::of(core.notices.bell());
+    let bell =
+        bell.map_err(|source| StartError::System { action: "look at an eventfd", source })?;
     let model = Arc::new(model);
     let mut threads = Vec::new();
     for place in 0..config.sizes.workers {
@@ -40,7 +44,9 @@ where
                 // SAFETY: the segment is `core`'s, which outlives this call, or it stays mapped for
                 // ever; its lock was initialised; each place is given to one thread.
                 let worker = unsafe {
-                    Worker::new(region, core.segment.large(), place, core.patience, handler)
+                    let notice = Notice::new(core.notices.bell(), bell);
+                    let large = core.segment.large();
+                    Worker::new(region, large, notice, place, core.patience, handler)
                 };
                 if let Some(worker) = worker {
                     let _ = worker.run();

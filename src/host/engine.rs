@@ -259,6 +259,14 @@ impl Engine {
         &self.core
     }
 
+    pub(super) fn shared_core(&self) -> Arc<Core> {
+        self.core.clone()
+    }
+
+    pub(super) fn ensure_dispatch(&self) -> std::io::Result<()> {
+        self.core.ensure_dispatch()
+    }
+
     /// Gives up a task whose answer nobody wants any more, as dropping its [`Ticket`] does: for holders
     /// of a bare [`Key`](crate::Key). A task that runs, runs to its end; [`cancel`](Engine::cancel) stops it now.
     pub fn abandon(&self, task: impl AsKey) {
@@ -417,6 +425,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shutdown(DROP_PATIENCE);
+        if !self.core.in_forked_child() {
+            self.core.notices.close();
+        }
     }
 }
 

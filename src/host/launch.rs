@@ -47,9 +47,10 @@ impl Server {
         config: &Config,
         found: &Found,
         segment: BorrowedFd<'_>,
+        bell: BorrowedFd<'_>,
     ) -> io::Result<Self> {
         let (control, theirs) = socket::pair()?;
-        let descriptors = [theirs.as_fd(), segment];
+        let descriptors = [theirs.as_fd(), segment, bell];
         let mut command = Command::new(&found.worker);
         command.args(found.arguments).arg("--serve");
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));

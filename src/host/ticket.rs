@@ -29,6 +29,10 @@ impl<'e> Ticket<'e> {
         self.key
     }
 
+    pub(super) fn engine(&self) -> &'e Engine {
+        self.engine
+    }
+
     /// The key alone: nobody abandons the task any more.
     pub fn into_key(self) -> Key {
         let key = self.key;

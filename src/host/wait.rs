@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
-use super::core::{Core, wake_waiters};
+use super::core::Core;
 use crate::error::WaitError;
 use crate::key::Key;
 use crate::ring::{self, Awake, NAP};
-use crate::shm::PARKED;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::shm::SLEEPS;
+use crate::sync::{AtomicU32, Ordering};
 use crate::sys::futex;
 use crate::wire::Patience;
 
@@ -212,16 +212,13 @@ impl Core {
     /// Sleeps until somebody says that the task is over, at most for `timeout`.
     fn sleep(&self, key: Key, timeout: Duration) {
         let Some(slot) = self.slot(key) else { return };
-        slot.words.waiter.store(PARKED, Ordering::Relaxed);
-        // SeqCst: pairs with the fences in `peer::serve` and `wake_waiters`. Either whoever ends
-        // the task sees that somebody sleeps, or we see that it is over.
-        fence(Ordering::SeqCst);
+        let waiters = ring::ask(&slot.words.waiter, SLEEPS);
         if self.is_over(key) {
             // Another thread that waits for the same key may sleep on what was written above, after the
             // wake that was meant for it.
-            wake_waiters(slot);
+            self.tell_waiters(slot, key.index());
         } else {
-            futex::wait(&slot.words.waiter, PARKED, Some(timeout));
+            futex::wait(&slot.words.waiter, waiters, Some(timeout));
         }
     }
 }

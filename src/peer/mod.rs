@@ -13,6 +13,7 @@ mod forked;
 mod in_place;
 mod interrupt;
 mod last_words;
+mod notice;
 mod rights;
 mod serve;
 mod server;
@@ -30,6 +31,7 @@ pub use crate::wire::{
 pub use double::SlotDouble;
 pub use fork_copy::ForkCopy;
 pub use in_place::{InPlace, KeptTensors, TensorMemory};
+pub(crate) use notice::Notice;
 pub(crate) use serve::Worker;
 pub(crate) use server::Version;
 pub use server::{CommandLine, Language, run, run_as, version_json};

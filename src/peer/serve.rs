@@ -7,12 +7,13 @@ use super::Handler;
 use super::forked;
 use super::in_place::InPlace;
 use super::interrupt::Interrupts;
+use super::notice::Notice;
 use crate::faults;
 use crate::key::Key;
 use crate::ring::{self, Awake, Claimed, LockLost, Sleep, WorkersLock};
 use crate::shm::{
-    AWAKE, BROKEN, ENTRY_BYTES, Extent, LargeArea, Order, Owner, PARKED, Payload, Region, STANDBY,
-    WorkerWords, is_bad_length,
+    AWAITS, AWAKE, BROKEN, ENTRY_BYTES, Extent, LargeArea, Order, Owner, PARKED, Payload, Region,
+    SLEEPS, STANDBY, Slot, WorkerWords, is_bad_length,
 };
 use crate::sync::{Ordering, fence, fence_after_rmw};
 use crate::sys::{futex, memory, signal};
@@ -70,6 +71,7 @@ pub(crate) struct Worker<'a, H> {
     answer: AnswerBuf,
     large: LargeArea<'a>,
     in_place: InPlace<'a>,
+    notice: Notice<'a>,
     /// What those who watch believe that the model keeps, in bytes.
     told_kept: u64,
 }
@@ -83,6 +85,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     pub(crate) unsafe fn new(
         region: &'a Region,
         large: LargeArea<'a>,
+        notice: Notice<'a>,
         place: u16,
         patience: Patience,
         handler: H,
@@ -108,6 +111,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             answer: AnswerBuf::new(large.room().max(slot_bytes)).with_error_limit(slot_bytes),
             large,
             in_place: InPlace::new(large),
+            notice,
             told_kept: 0,
         })
     }
@@ -196,14 +200,12 @@ impl<'a, H: Handler> Worker<'a, H> {
         faults::point("serve.written");
         ring::publish(slot.words, key, self.owner);
         faults::point("serve.completed");
-        // SeqCst, behind the swap of `publish`: pairs with the fence in `host::wait`.
-        // Either the waiting thread sees DONE, or we see that it sleeps.
+        // SeqCst, behind the swap of `publish`: pairs with the fence in `ring::ask`.
+        // Either who waits sees DONE, or we see who waits.
         fence_after_rmw();
-        // Relaxed: ordered by the fence.
-        if slot.words.waiter.load(Ordering::Relaxed) == PARKED {
-            slot.words.waiter.store(0, Ordering::Relaxed);
-            faults::point("serve.waking");
-            futex::wake_all(&slot.words.waiter);
+        let waiters = ring::take_waiters(&slot.words.waiter);
+        if waiters != 0 {
+            self.tell(slot, key, waiters);
         }
         self.words.running.store(0, Ordering::Relaxed);
         self.tasks += 1;
@@ -219,6 +221,18 @@ impl<'a, H: Handler> Worker<'a, H> {
         faults::point("serve.tidied");
         self.busy = true;
         Ok(())
+    }
+
+    /// Tells these that the task of `key` is over.
+    #[cold]
+    fn tell(&self, slot: Slot<'_>, key: Key, waiters: u32) {
+        faults::point("serve.waking");
+        if waiters & SLEEPS != 0 {
+            futex::wake_all(&slot.words.waiter);
+        }
+        if waiters & AWAITS != 0 {
+            self.notice.give(self.region.completed(), key.index());
+        }
     }
 
     /// Puts an outcome that does not fit the slot of this worker's task into the large area. `false`: a

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::forked;
 use super::last_words::Words;
+use super::notice::Notice;
 use super::rights;
 use super::serve::{End, Worker};
 use super::{Handler, Runtime};
@@ -130,9 +131,9 @@ pub fn run_as<R: Runtime>(
             println!("{}", version_json(language));
             return 0;
         }
-        ["--serve", control, segment] => serve(control, segment, program, runtime),
-        ["--worker", control, segment, setup, place, incarnation] => {
-            worker_from_scratch([control, segment, setup], place, incarnation, runtime)
+        ["--serve", control, segment, bell] => serve([control, segment, bell], program, runtime),
+        ["--worker", control, segment, bell, setup, place, incarnation] => {
+            worker_from_scratch([control, segment, bell, setup], place, incarnation, runtime)
         }
         _ => {
             eprintln!(
@@ -158,17 +159,20 @@ fn print_version(language: Option<&Language>) {
     }
 }
 
-/// What a process of the engine is given: its end of the control socket and the segment.
+/// What a process of the engine is given: its end of the control socket, the segment, and the bell of
+/// the host's event loop.
 struct Station {
     control: OwnedFd,
     segment: OwnedFd,
+    bell: OwnedFd,
     region: Region,
 }
 
 impl Station {
-    fn open(control: &str, segment: &str) -> Result<Self, PeerError> {
+    fn open([control, segment, bell]: [&str; 3]) -> Result<Self, PeerError> {
         let control = inherited(control)?;
         let segment = inherited(segment)?;
+        let bell = inherited(bell)?;
         let system = |action| move |source| PeerError::System { action, source };
         let bytes = bytes_to_map(segment.as_fd()).map_err(system("look at the segment"))?;
         let base = memory::map_shared(segment.as_fd(), bytes).map_err(system("map the segment"))?;
@@ -176,7 +180,7 @@ impl Station {
         // process reaches it through the region only.
         let region = unsafe { Region::attach(base, bytes) }
             .map_err(|error| PeerError::Segment { reason: error.0 })?;
-        Ok(Self { control, segment, region })
+        Ok(Self { control, segment, bell, region })
     }
 
     fn tell(&self, message: &FromServer) -> Result<(), PeerError> {
@@ -263,15 +267,14 @@ struct Child {
 }
 
 fn serve<R: Runtime>(
-    control: &str,
-    segment: &str,
+    given: [&str; 3],
     program: Vec<OsString>,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
-    rights::keep_only(&[control, segment])?;
+    rights::keep_only(&given)?;
     process::set_signals();
     faults::arm_server();
-    let station = Station::open(control, segment)?;
+    let station = Station::open(given)?;
     let system = |action| move |source| PeerError::System { action, source };
     let pidfd = process::own_pidfd().map_err(system("open a pidfd"))?;
     let hello = FromServer::Hello { pid: process::own_pid() };
@@ -487,8 +490,8 @@ impl<R: Runtime> Server<R> {
         let packet = encode_message(ToServer::Setup(self.setup.clone()))
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         socket::send(ours.as_fd(), &packet, None, Instant::now())?;
-        let descriptors =
-            [self.station.control.as_fd(), self.station.segment.as_fd(), theirs.as_fd()];
+        let Station { control, segment, bell, .. } = &self.station;
+        let descriptors = [control.as_fd(), segment.as_fd(), bell.as_fd(), theirs.as_fd()];
         let (program, arguments) =
             self.program.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut command = Command::new(program);
@@ -515,18 +518,18 @@ fn bury(child: Child, outlet: &mut Outlet) -> FromServer {
 }
 
 fn worker_from_scratch<R: Runtime>(
-    [control, segment, setup]: [&str; 3],
+    [control, segment, bell, setup]: [&str; 4],
     place: &str,
     incarnation: &str,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
-    rights::keep_only(&[control, segment, setup])?;
+    rights::keep_only(&[control, segment, bell, setup])?;
     process::set_signals();
     let not_a_number = PeerError::Control { reason: "a place that is no number" };
     let (Ok(place), Ok(incarnation)) = (place.parse(), incarnation.parse()) else {
         return Err(not_a_number);
     };
-    let station = Station::open(control, segment)?;
+    let station = Station::open([control, segment, bell])?;
     let heard = hear_setup(inherited(setup)?.as_fd())?;
     let Some(setup) = heard else { return Ok(()) };
     let mut runtime = runtime();
@@ -573,12 +576,16 @@ fn serve_tasks<R: Runtime>(
     faults::point("start.forked");
     station.region.populate();
     faults::point("start.populated");
-    // Where a model that closes descriptors by number is less likely to come upon it.
+    // Where a model that closes descriptors by number is less likely to come upon them.
     let system = |action| move |source| PeerError::System { action, source };
-    station.segment = memory::duplicate_high(station.segment.as_fd())
-        .map_err(system("keep the segment's descriptor"))?;
-    let identity =
-        FileIdentity::of(station.segment.as_fd()).map_err(system("look at the segment"))?;
+    for descriptor in [&mut station.segment, &mut station.bell] {
+        *descriptor = memory::duplicate_high(descriptor.as_fd())
+            .map_err(system("keep a descriptor of the engine's"))?;
+    }
+    let identity_of = |descriptor: &OwnedFd| {
+        FileIdentity::of(descriptor.as_fd()).map_err(system("look at a descriptor of the engine's"))
+    };
+    let (identity, bell_identity) = (identity_of(&station.segment)?, identity_of(&station.bell)?);
     forked::watch().map_err(system("map a page"))?;
     // Again in a worker from scratch, where nothing changes by it.
     let model = rights::limit(&setup.limits).and_then(|()| runtime.instantiate());
@@ -591,13 +598,14 @@ fn serve_tasks<R: Runtime>(
             return Ok(1);
         }
     };
-    let Station { control, segment, region } = station;
-    // Never closed: it may be somebody else's by then, and the process ends anyway.
-    let segment = ManuallyDrop::new(segment);
+    let Station { control, segment, bell, region } = station;
+    // Never closed: they may be somebody else's by then, and the process ends anyway.
+    let (segment, bell) = (ManuallyDrop::new(segment), ManuallyDrop::new(bell));
+    let notice = Notice::new(bell.as_fd(), bell_identity);
     let large = LargeArea::new(segment.as_fd(), identity, *region.layout());
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.
-    let worker = unsafe { Worker::new(&region, large, place, setup.patience, model) };
+    let worker = unsafe { Worker::new(&region, large, notice, place, setup.patience, model) };
     let mut worker =
         worker.ok_or(PeerError::Segment { reason: "it has no such place for a worker" })?;
     if setup.interrupts {

@@ -4,6 +4,7 @@
 //! The functions here take the words they work on, not a mapping, so that a model checker can
 //! give them words of its own.
 
+mod completion;
 mod consumer;
 mod lock;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod spin;
 #[cfg(not(loom))]
 mod testing;
 
+pub(crate) use completion::{ask, collect, mark, take_waiters};
 pub(crate) use consumer::{Claimed, claim, finish, pending, publish};
 pub(crate) use lock::{LockLost, WorkersLock};
 pub(crate) use park::{

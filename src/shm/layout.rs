@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::sys::robust_mutex::MUTEX_BYTES;
 
 /// Goes up with every change of the layout or of what its words mean.
-pub(crate) const LAYOUT_VERSION: u32 = 6;
+pub(crate) const LAYOUT_VERSION: u32 = 7;
 
 /// "nearcall", little endian.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"nearcall");
@@ -133,6 +133,17 @@ pub(crate) struct EntryWords {
     pub(crate) task: [AtomicU64; ENTRY_BYTES / 8],
 }
 
+/// What workers tell the host's event loop, if it has one. Before the bits of the slots, which are set
+/// first ([`Layout::completed`]).
+#[repr(C, align(64))]
+#[cfg_attr(loom, derive(Default))]
+pub(crate) struct CompletionWords {
+    /// 1 from when the bell was rung until the host looks at the bits: nobody has to ring it again.
+    /// Set by workers, taken back by the host.
+    pub(crate) announced: AtomicU32,
+    _zero: [AtomicU32; unmodelled(15)],
+}
+
 /// A slot's words, and its small task and answer. Three pairs of lines, by who writes them while a
 /// call is hot, so that none of them goes from one CPU to another but to bring the answer.
 #[repr(C, align(128))]
@@ -141,7 +152,8 @@ pub(crate) struct SlotWords {
     /// [`super::state::State`], packed: who published the last outcome, and of which task. Written
     /// by workers, watched by the host.
     pub(crate) done: AtomicU64,
-    /// A futex. 1 while a host thread sleeps, or is about to, until the task is done.
+    /// A futex. Who is to be told when the task is done: [`super::SLEEPS`] and [`super::AWAITS`], set by
+    /// the host, taken back by whoever tells.
     pub(crate) waiter: AtomicU32,
     /// Bytes of the answer.
     pub(crate) answer_len: AtomicU32,
@@ -194,6 +206,9 @@ const _: () = {
     assert!(offset_of!(EntryWords, len) == 8);
     assert!(offset_of!(EntryWords, task) == 16);
 
+    assert!(size_of::<CompletionWords>() == 64 && align_of::<CompletionWords>() == 64);
+    assert!(offset_of!(CompletionWords, announced) == 0);
+
     assert!(size_of::<SlotWords>() == 384 && align_of::<SlotWords>() == 128);
     assert!(offset_of!(SlotWords, done) == 0);
     assert!(offset_of!(SlotWords, waiter) == 8);
@@ -228,6 +243,9 @@ pub(crate) struct Layout {
     pub(crate) ring: u64,
     /// Entries of the ring: a power of two, at least twice the slots and two more.
     pub(crate) ring_entries: u64,
+    pub(crate) completions: u64,
+    /// A bit for each slot, in words of 64: whether somebody is to be told of its task's end.
+    pub(crate) completed: u64,
     pub(crate) slots: u64,
     pub(crate) bodies: u64,
     /// What is mapped, and reserved at start.
@@ -267,7 +285,9 @@ impl Layout {
         // No more than `slots + 1` entries wait (`ring::producer`); after deaths and faults the
         // supervisor may push tasks once more.
         let ring_entries = (2 * slots as u64 + 2).next_power_of_two();
-        let slot_words = align_up(ring + entry_bytes * ring_entries, PAGE);
+        let completions = ring + entry_bytes * ring_entries;
+        let completed = completions + size_of::<CompletionWords>() as u64;
+        let slot_words = align_up(completed + 8 * completed_words(slots) as u64, PAGE);
         let bodies = align_up(slot_words + slots as u64 * size_of::<SlotWords>() as u64, PAGE);
         let segment_bytes = align_up(bodies + slots as u64 * slot_bytes as u64, PAGE);
         Some(Self {
@@ -279,12 +299,19 @@ impl Layout {
             places: workers + EXTRA_PLACES,
             ring,
             ring_entries,
+            completions,
+            completed,
             slots: slot_words,
             bodies,
             segment_bytes,
             extents: align_up(segment_bytes, extent_unit(payload_bytes) as u64),
         })
     }
+}
+
+/// Words of the bits of so many slots.
+pub(crate) const fn completed_words(slots: u32) -> u32 {
+    slots.div_ceil(u64::BITS)
 }
 
 /// What extents of so many bytes start, and end, at multiples of.
@@ -328,6 +355,7 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     fields!(WorkerWords:
         parked order interrupt _zero searching away running tasks kept _zero2);
     fields!(EntryWords: entry len _zero task);
+    fields!(CompletionWords: announced _zero);
     fields!(SlotWords: done waiter answer_len answer claim _zero task_len _zero2 task);
 
     row("Constants", &[MAGIC], "MAGIC");
@@ -353,6 +381,8 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
             "workers",
         );
         row("Example", &[l.ring, size_of::<EntryWords>() as u64 * l.ring_entries], "ring");
+        row("Example", &[l.completions, size_of::<CompletionWords>() as u64], "completions");
+        row("Example", &[l.completed, 8], "completed");
         row("Example", &[l.slots, 64 * size_of::<SlotWords>() as u64], "slots");
         row("Example", &[l.bodies, 64 * 4096], "bodies");
         row("Example", &[l.segment_bytes, 0], "segment_bytes");
@@ -381,6 +411,8 @@ pub fn layout_tables() -> Vec<(&'static str, Vec<u64>, String)> {
     for phase in [Phase::Running, Phase::Done, Phase::Cancelled, Phase::Condemned] {
         row("Phases", &[phase as u64], &format!("{phase:?}"));
     }
+    row("Waiters", &[super::SLEEPS.into()], "SLEEPS");
+    row("Waiters", &[super::AWAITS.into()], "AWAITS");
     for order in super::Order::ALL {
         row("Orders", &[order as u64], &format!("{order:?}"));
     }
@@ -408,7 +440,9 @@ mod tests {
                     assert!(l.host + 64 <= l.consumer_end);
                     assert!(l.consumer_end + 64 <= l.workers);
                     assert!(l.workers + 128 * u64::from(workers) <= l.ring);
-                    assert!(l.ring + 64 * l.ring_entries <= l.slots);
+                    assert!(l.ring + 64 * l.ring_entries <= l.completions);
+                    assert!(l.completions + 64 <= l.completed);
+                    assert!(l.completed + u64::from(slots).div_ceil(64) * 8 <= l.slots);
                     assert!(l.slots + 384 * u64::from(slots) <= l.bodies);
                     assert!(l.bodies + u64::from(slots) * u64::from(slot_bytes) <= l.segment_bytes);
                     let unit = if payload_bytes >= 2 << 20 { 2 << 20 } else { 65_536 };
@@ -418,6 +452,7 @@ mod tests {
                     assert!(l.ring_entries.is_power_of_two());
                     assert!(l.ring_entries >= 2 * u64::from(slots) + 2);
                     assert_eq!(l.workers % 128 + l.slots % 4096 + l.bodies % 4096, 0);
+                    assert_eq!(l.completions % 64 + l.completed % 64, 0);
                 }
             }
         }

@@ -7,16 +7,16 @@ mod segment;
 mod state;
 
 pub(crate) use large::{Extent, LargeArea, MappedExtent, is_bad_length};
-#[cfg(loom)]
-pub(crate) use layout::EntryWords;
 #[doc(hidden)]
 pub use layout::layout_tables;
+#[cfg(loom)]
+pub(crate) use layout::{CompletionWords, EntryWords};
 pub(crate) use layout::{
     ENTRY_BYTES, EXTENT_UNIT, LAYOUT_VERSION, MAX_PAYLOAD_BYTES, MAX_SLOT_BYTES, MAX_SLOTS,
     MAX_WORKERS, MIN_SLOT_BYTES, MIN_SLOTS, MIN_WORKERS, Sizes, SlotWords, WorkerWords,
     extent_unit,
 };
-pub(crate) use region::{Payload, Region, RingWords, Slot, bytes_to_map, copy_words};
+pub(crate) use region::{Completed, Payload, Region, RingWords, Slot, bytes_to_map, copy_words};
 pub(crate) use segment::{Segment, SegmentError};
 pub(crate) use state::{Entry, Owner, Phase, Position, State};
 
@@ -26,6 +26,12 @@ pub(crate) const AWAKE: u32 = 0;
 pub(crate) const PARKED: u32 = 1;
 /// [`WorkerWords::parked`]: asleep as a worker that takes no tasks yet. Nobody wakes it for one.
 pub(crate) const STANDBY: u32 = 2;
+
+/// [`SlotWords::waiter`]: a thread of the host sleeps on this word until the task is done, or is about
+/// to.
+pub(crate) const SLEEPS: u32 = 1;
+/// [`SlotWords::waiter`]: a future, or an event loop, is to be told that the task is done.
+pub(crate) const AWAITS: u32 = 2;
 
 /// [`WorkerWords::away`]: the worker has found the segment broken, and ends.
 pub(crate) const BROKEN: u32 = 2;

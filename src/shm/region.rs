@@ -11,8 +11,8 @@ use crate::wire::RawWriter;
 
 use super::STANDBY;
 use super::layout::{
-    ConsumerEnd, EntryWords, Header, HostWords, INLINE_BYTES, LAYOUT_VERSION, Layout, MAGIC, Sizes,
-    SlotWords, WorkerWords,
+    CompletionWords, ConsumerEnd, EntryWords, Header, HostWords, INLINE_BYTES, LAYOUT_VERSION,
+    Layout, MAGIC, Sizes, SlotWords, WorkerWords, completed_words,
 };
 
 /// How much of the segment behind `descriptor` is to be mapped: not the large area, which makes the file
@@ -61,6 +61,14 @@ pub(crate) struct RingWords<'a> {
     pub(crate) entries: &'a [EntryWords],
     /// The consumers' position.
     pub(crate) head: &'a AtomicU64,
+}
+
+/// What workers tell an event loop of the host's.
+#[derive(Clone, Copy)]
+pub(crate) struct Completed<'a> {
+    pub(crate) words: &'a CompletionWords,
+    /// A bit for each slot.
+    pub(crate) slots: &'a [AtomicU64],
 }
 
 impl Region {
@@ -219,6 +227,20 @@ impl Region {
         // SAFETY: that many entries are mapped there, 128-byte aligned by `Layout`, and they are
         // made of atomics only.
         unsafe { at.as_ref() }
+    }
+
+    pub(crate) fn completed(&self) -> Completed<'_> {
+        // SAFETY: `Layout` puts the words inside the segment.
+        let words = unsafe { self.at(self.layout.completions) };
+        // SAFETY: likewise the bits.
+        let slots = unsafe { self.at(self.layout.completed) };
+        let count = completed_words(self.layout.sizes.slots) as usize;
+        let slots = NonNull::slice_from_raw_parts(slots.cast(), count);
+        // SAFETY: mapped, 64-byte aligned by `Layout`, and made of atomics only.
+        let words = unsafe { words.cast().as_ref() };
+        // SAFETY: that many words are mapped there, 64-byte aligned by `Layout`, and they are atomics.
+        let slots = unsafe { slots.as_ref() };
+        Completed { words, slots }
     }
 
     /// The slot at `index`, if there is one.

@@ -243,6 +243,15 @@ macro_rules! atomic {
             }
 
             #[track_caller]
+            pub(crate) fn fetch_or(&self, bits: $number, order: Ordering) -> $number {
+                match step() {
+                    Step::Void | Step::Broken(How::Skipped) => 0,
+                    Step::Broken(How::Relaxed) => self.word().fetch_or(bits, Ordering::Relaxed),
+                    _ => self.word().fetch_or(bits, order),
+                }
+            }
+
+            #[track_caller]
             pub(crate) fn compare_exchange(
                 &self,
                 current: $number,

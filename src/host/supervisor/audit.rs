@@ -73,6 +73,7 @@ impl Supervisor {
             self.watch_the_busy();
             self.replace_stopped();
             self.forget_histories();
+            self.core.notices.audit(|key| self.core.is_over(key));
             return self.check_progress();
         }
         self.audit.ticks_without_progress = 0;

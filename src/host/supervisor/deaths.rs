@@ -125,6 +125,7 @@ impl Supervisor {
                     // Relaxed: who sleeps looks at `done` before.
                     slot.words.waiter.store(0, Ordering::Relaxed);
                     futex::wake_all(&slot.words.waiter);
+                    core.notices.mark(slot_index);
                 }
             }
         }

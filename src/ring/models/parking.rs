@@ -8,9 +8,9 @@ use super::world::{Count, World, generation, key, owner, thread};
 use super::{explore, explore_within, fails_with};
 use crate::key::Key;
 use crate::ring::{self, Producer, Sleep};
-use crate::shm::{Order, Owner, PARKED, STANDBY};
+use crate::shm::{AWAITS, Order, Owner, PARKED, SLEEPS, STANDBY};
 use crate::sync::modelled::{Flaw, How, is_dead, is_left_out};
-use crate::sync::{Ordering, fence, fence_after_rmw};
+use crate::sync::{Ordering, fence_after_rmw};
 
 /// How a worker behaves without a task.
 #[derive(Clone, Copy)]
@@ -239,14 +239,13 @@ pub(super) fn wait(world: &World, key: Key) -> Owner {
         if let Some(owner) = world.ended(key) {
             return owner;
         }
-        slot.words.waiter.store(PARKED, Ordering::Relaxed);
-        fence(Ordering::SeqCst); // before the last look
+        let waiters = ring::ask(&slot.words.waiter, SLEEPS);
         if is_left_out("the last look") || world.ended(key).is_none() {
-            slot.waiter.wait(&slot.words.waiter, PARKED);
+            slot.waiter.wait(&slot.words.waiter, waiters);
         } else if !is_left_out("the word is taken back") {
-            // Another thread that waits may be about to sleep, because it finds our PARKED where
+            // Another thread that waits may be about to sleep, because it finds our SLEEPS where
             // whoever ended the task has left a 0, and woken all.
-            world.tell_waiter(slot);
+            world.tell_waiters(key);
         }
     }
 }
@@ -263,8 +262,8 @@ fn an_answer(by: Owner) -> impl Fn() + Send + Sync + 'static {
         if by == Owner::HOST {
             let slot = world.slot(key(0, 1));
             ring::settle(&slot.words, generation(1));
-            // As `core::wake_waiters` does: its fence, then the same.
-            world.tell_waiter(slot);
+            // As `Core::tell_waiters` does: its fence, then the same.
+            world.tell_waiters(key(0, 1));
         } else {
             assert_eq!(world.drain(0), [key(0, 1)]);
         }
@@ -282,17 +281,92 @@ fn no_host_thread_sleeps_beside_its_answer() {
 
 #[test]
 fn an_answer_with_a_step_broken_fails() {
-    let (world, here) = ("ring/models/world.rs", "ring/models/parking.rs");
+    let (world, ask) = ("ring/models/world.rs", "ring/completion.rs");
     for by in [owner(0), Owner::HOST] {
         for (file, text) in [
             (world, "fence_after_rmw(); // behind the outcome"),
-            (here, "fence(Ordering::SeqCst); // before the last look\n"),
-            (world, "slot.words.waiter.store(0, "),
+            (ask, "fence(Ordering::SeqCst);"),
+            (ask, "waiter.store(0, "),
         ] {
             fails_with(&[Flaw::Step(file, text, How::Skipped)], || explore(an_answer(by)));
         }
         for step in ["the last look", "the word is taken back"] {
             fails_with(&[Flaw::LeftOut(step)], || explore(an_answer(by)));
         }
+    }
+}
+
+/// An event loop awaits two tasks that two workers end, and dispatches as `Core::dispatch` does; a
+/// thread sleeps for one of them as well.
+fn an_event_loop(sleeps_too: bool) -> impl Fn() + Send + Sync + 'static {
+    move || {
+        let world = Arc::new(World::new(4, 2, 2));
+        let mut producer = Producer::default();
+        world.submit(&mut producer, key(0, 1));
+        world.submit(&mut producer, key(1, 1));
+        let workers = [0, 1].map(|place| {
+            let world = world.clone();
+            thread::spawn(move || {
+                while let Some(key) = world.claim(place) {
+                    assert!(world.serve(place, key), "nobody condemns");
+                }
+            })
+        });
+        let sleeper = sleeps_too.then(|| {
+            let world = world.clone();
+            thread::spawn(move || wait(&world, key(0, 1)))
+        });
+        let mut open = vec![key(0, 1), key(1, 1)];
+        // What is to be polled: all, at first.
+        let mut polled = open.clone();
+        loop {
+            for key in std::mem::take(&mut polled) {
+                let awaited = world.ended(key).is_none() && {
+                    ring::ask(&world.slot(key).words.waiter, AWAITS);
+                    world.ended(key).is_none()
+                };
+                if !awaited {
+                    world.retrieve(key);
+                    open.retain(|it| *it != key);
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
+            world.bell.wait();
+            let marked = |index| polled.extend(open.iter().filter(|key| key.index() == index));
+            ring::collect(world.completed(), marked);
+        }
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        if let Some(sleeper) = sleeper {
+            sleeper.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn no_future_sleeps_beside_its_answer() {
+    explore(an_event_loop(false));
+}
+
+#[test]
+#[ignore = "minutes"]
+fn no_future_and_no_thread_sleep_beside_their_answer() {
+    explore(an_event_loop(true));
+}
+
+#[test]
+fn an_event_loop_with_a_step_broken_fails() {
+    let (world, completion) = ("ring/models/world.rs", "ring/completion.rs");
+    for (file, text, how) in [
+        (world, "fence_after_rmw(); // behind the outcome", How::Skipped),
+        (completion, "waiter.fetch_or(who, ", How::Skipped),
+        (completion, "fence(Ordering::SeqCst);", How::Skipped),
+        (completion, "word.fetch_or(bit, ", How::Skipped),
+        (completion, "announced.swap(0, ", How::Skipped),
+    ] {
+        fails_with(&[Flaw::Step(file, text, how)], || explore(an_event_loop(false)));
     }
 }

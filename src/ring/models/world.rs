@@ -10,7 +10,10 @@ use checker::sync::{Condvar, Mutex};
 
 use crate::key::{Generation, Key};
 use crate::ring::{self, Producer};
-use crate::shm::{EntryWords, Owner, Payload, Phase, RingWords, SlotWords, State, WorkerWords};
+use crate::shm::{
+    AWAITS, Completed, CompletionWords, EntryWords, Owner, Payload, Phase, RingWords, SLEEPS,
+    SlotWords, State, WorkerWords,
+};
 use crate::sync::modelled::{is_dead, is_left_out, lives_on};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -127,6 +130,34 @@ impl Count {
     }
 }
 
+/// What an event loop of the host's sleeps on: an eventfd.
+pub(super) struct EventLoopBell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl EventLoopBell {
+    fn new() -> Self {
+        Self { rung: Mutex::new(false), changed: Condvar::new() }
+    }
+
+    fn ring(&self) {
+        if lives_on() {
+            *self.rung.lock().unwrap() = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until it was rung, and answers it.
+    pub(super) fn wait(&self) {
+        let mut rung = self.rung.lock().unwrap();
+        while !*rung {
+            rung = self.changed.wait(rung).unwrap();
+        }
+        *rung = false;
+    }
+}
+
 /// A small segment.
 pub(super) struct World {
     entries: Box<[EntryWords]>,
@@ -139,6 +170,9 @@ pub(super) struct World {
     pub(super) slots: Box<[Slot]>,
     pub(super) workers: Box<[WorkerWords]>,
     pub(super) beds: Box<[Bed]>,
+    completion: CompletionWords,
+    completed: Box<[AtomicU64]>,
+    pub(super) bell: EventLoopBell,
 }
 
 pub(super) fn generation(number: u64) -> Generation {
@@ -173,6 +207,9 @@ impl World {
             slots: several(slots, slot),
             workers: several(workers, WorkerWords::default),
             beds: several(workers, Bed::new),
+            completion: CompletionWords::default(),
+            completed: several(1, AtomicU64::default),
+            bell: EventLoopBell::new(),
         }
     }
 
@@ -238,17 +275,25 @@ impl World {
         }
         slot.answer.write(answer(key));
         ring::publish(&slot.words, key, owner(place));
-        self.tell_waiter(slot);
+        self.tell_waiters(key);
         !is_dead()
     }
 
     /// The second half of `Worker::serve`.
-    pub(super) fn tell_waiter(&self, slot: &Slot) {
+    pub(super) fn tell_waiters(&self, key: Key) {
+        let slot = self.slot(key);
         crate::sync::fence_after_rmw(); // behind the outcome
-        if slot.words.waiter.load(Ordering::Relaxed) == crate::shm::PARKED {
-            slot.words.waiter.store(0, Ordering::Relaxed);
+        let waiters = ring::take_waiters(&slot.words.waiter);
+        if waiters & SLEEPS != 0 {
             slot.waiter.wake();
         }
+        if waiters & AWAITS != 0 && ring::mark(self.completed(), key.index()) {
+            self.bell.ring();
+        }
+    }
+
+    pub(super) fn completed(&self) -> Completed<'_> {
+        Completed { words: &self.completion, slots: &self.completed }
     }
 
     /// Wakes who sleeps on this word of a worker.
