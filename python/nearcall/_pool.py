@@ -34,12 +34,18 @@ _OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
 class WorkerDied(errors.WorkerDied, BrokenProcessPool):
     """The worker that ran the task died. Only this task has failed: the executor goes on."""
 
+    __module__ = "nearcall.executor"
+
 
 class TaskFuture(Future):  # type: ignore[type-arg]
     """A future whose ``result()`` waits for the engine itself."""
 
+    #: The base class' own.
+    _done_callbacks: List[Any]
+
     def __init__(self, pool: "Pool") -> None:
-        self._key: Optional[int] = None
+        #: 0 while the engine does not have the task.
+        self._key = 0
         self._pool = pool
         self._is_armed = False
         super().__init__()
@@ -57,7 +63,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _arm(self) -> None:
         """Has the pump deliver the outcome."""
-        if self._key is not None and not self._is_armed:
+        if self._key and not self._is_armed:
             self._is_armed = True
             self._pool.deliver_later(self._key)
 
@@ -67,28 +73,28 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             self._arm()
 
     def result(self, timeout: Optional[float] = None) -> Any:
-        if self._state == PENDING and self._key is not None:
+        if self._state == PENDING and self._key:
             self._take(timeout)
         return super().result(timeout)
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
-        if self._state == PENDING and self._key is not None:
+        if self._state == PENDING and self._key:
             self._take(timeout)
         return super().exception(timeout)
 
     def done(self) -> bool:
-        if self._state == PENDING and self._key is not None:
+        if self._state == PENDING and self._key:
             self._take_now()
         return super().done()
 
     def running(self) -> bool:
         """Whether the task was handed to the workers and is not done; it may still wait for one."""
-        return self._key is not None and not self.done()
+        return self._key != 0 and not self.done()
 
     def cancel(self) -> bool:
         """Cancels the task if no worker has begun it."""
         with self._condition:
-            if self._state == PENDING and self._key is not None:
+            if self._state == PENDING and self._key:
                 if not self._pool.engine.cancel_waiting(self._key):
                     return False
                 self._pool.forget(self._key)
@@ -191,9 +197,9 @@ class Pool:
         self._queue.append((future, task))
         self._start_pump()
 
-    def settled(self, key: Optional[int]) -> None:
+    def settled(self, key: int) -> None:
         """The outcome of this task was taken: there is room for another."""
-        self.outstanding.pop(key, None)  # type: ignore[arg-type]
+        self.outstanding.pop(key, None)
         if self._queue or self._is_closing:
             self.wake()
 

@@ -51,9 +51,10 @@ class Runner:
 
 def _pickled(error: BaseException) -> bytes:
     # That of ProcessPoolExecutor's exceptions: a cause that is printed as the remote traceback.
-    from concurrent.futures.process import _ExceptionWithTraceback  # type: ignore[attr-defined]
+    from concurrent.futures import process
 
+    wrap: Any = process._ExceptionWithTraceback
     try:
-        return pickle.dumps(_ExceptionWithTraceback(error, error.__traceback__))
+        return pickle.dumps(wrap(error, error.__traceback__))
     except Exception as problem:
-        return pickle.dumps(_ExceptionWithTraceback(problem, problem.__traceback__))
+        return pickle.dumps(wrap(problem, problem.__traceback__))

@@ -7,9 +7,15 @@ import json
 import os
 import sys
 import weakref
-from typing import Any, Iterable, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Optional, Tuple, Union
 
 from nearcall import _native
+from nearcall.errors import Full, TimedOut
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from nearcall._awaiting import Router
 
 #: The kind of a parameter: ``"int"``, ``"floats"``, or with a number of items ``("floats", 3)``,
 #: ``("floats", 1, 3)``.
@@ -74,6 +80,9 @@ class Engine(_native.Engine):
     The first, positional argument of ``submit`` and ``call`` is a time limit for the task, the keywords
     are the model's. ``with`` shuts the engine down in the end; so does the end of the interpreter.
     """
+
+    #: Made by the first call that is awaited.
+    _router: Optional[Router] = None
 
     def __new__(
         cls,
@@ -158,6 +167,68 @@ class Engine(_native.Engine):
         """Replaces all workers by such that have the model's code as it is now on disk. No task fails
         for it."""
         return Reload(*self._reload(timeout))
+
+    # Awaited: for any event loop of asyncio's.
+
+    def _awaited(self, key: int) -> "tuple[Router, asyncio.Future[Any]]":
+        router = self._router
+        if router is None:
+            from nearcall._awaiting import Router
+
+            router = self._router = Router(self)
+        return router, router.future(self, key)
+
+    async def call_async(self, timeout: Optional[float] = None, /, **arguments: Any) -> Any:
+        """What ``call`` does, awaited. Who is cancelled gives the task up: one that waits for a worker is
+        never run, one that runs, runs to its end."""
+        key = self.submit_key(timeout, **arguments)
+        try:
+            router, future = self._awaited(key)
+            try:
+                return await future
+            finally:
+                router.forget(key, future)
+        finally:
+            # Of a task whose outcome was taken nothing is left to give up.
+            self.abandon(key)
+
+    async def wait_async(self, task: "Union[_native.Ticket, int]", timeout: Optional[float] = None) -> Any:
+        """What ``wait`` does, awaited: after ``TimedOut``, and when it is cancelled, the task goes on."""
+        import asyncio
+
+        key = task if isinstance(task, int) else task.key
+        router, future = self._awaited(key)
+        try:
+            if timeout is None:
+                return await future
+            done, _ = await asyncio.wait([future], timeout=timeout)
+            if not done:
+                raise TimedOut("no answer in time; the task goes on")
+            return future.result()
+        finally:
+            router.forget(key, future)
+
+    async def submit_async(
+        self, timeout: Optional[float] = None, /, **arguments: Any
+    ) -> _native.Ticket:
+        """What ``submit`` does; but where all slots are taken, it waits until one is free."""
+        import asyncio
+
+        pause = 0.001
+        while True:
+            try:
+                return self.submit(timeout, **arguments)
+            except Full:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 0.02)
+
+    async def __aenter__(self) -> "Engine":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self.shutdown, 0)
 
     def __enter__(self) -> "Engine":
         return self

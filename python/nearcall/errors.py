@@ -43,8 +43,8 @@ class Error(Exception):
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
-def _rebuild(kind: type, args: Any, state: Any) -> Error:
-    error: Error = kind.__new__(kind)
+def _rebuild(kind: "type[Error]", args: Any, state: Any) -> Error:
+    error = kind.__new__(kind)
     error.args = args
     error.__dict__.update(state)
     return error

@@ -73,7 +73,7 @@ class Executor(concurrent.futures.Executor):
         self._broken: Optional[str] = None
         self._is_shut_down = False
 
-    def submit(  # type: ignore[override]
+    def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> "concurrent.futures.Future[Any]":
         if self._is_shut_down:
@@ -121,7 +121,7 @@ class Executor(concurrent.futures.Executor):
                 weakref.finalize(self, self._pool.close, False, False).atexit = False
             return self._pool
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., Any],
         *iterables: Iterable[Any],

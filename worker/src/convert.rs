@@ -8,6 +8,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyT
 
 use crate::answer::{Step, next};
 use crate::arguments::Unreadable;
+use crate::tensor::Unfit;
 use crate::{exception, tensor, value};
 
 /// An answer's value as new Python objects. Arrays are numpy's where it can be imported, else
@@ -35,6 +36,9 @@ pub struct Misfit {
     /// Where it stands in the argument, as in `[1]['x']`; empty for the argument itself.
     pub place: String,
 }
+
+const WHAT_THERE_IS: &str = "a value is None, bool, int, float, str, bytes, an array of numbers (numpy's, \
+     and all that have the buffer protocol), or a list, tuple or str-keyed dict of these";
 
 /// A copy of an object, for a parameter that takes any value. What it can be is what an answer can be
 /// (see this crate's documentation).
@@ -77,6 +81,9 @@ fn read(object: &Bound<'_, PyAny>, depth: usize) -> Result<Value, Box<Misfit>> {
         Value::Float(value.value())
     } else {
         return tensor::value(object).map_err(|unfit| {
+            if matches!(unfit, Unfit::Type) {
+                return misfit(object, WHAT_THERE_IS);
+            }
             let py = object.py();
             let reason = unfit.reason(py, object);
             misfit(object, &reason.unwrap_or_else(|error| exception::describe(py, &error).message))
