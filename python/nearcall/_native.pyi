@@ -2,7 +2,15 @@ from typing import Any, Dict, Final, List, Optional, Sequence, Tuple, Union, fin
 
 from typing_extensions import Self, disjoint_base
 
-__all__: List[str]
+__all__ = [
+    "Completions",
+    "Engine",
+    "Ticket",
+    "VERSION",
+    "available_cpus",
+    "worker_main",
+    "worker_version",
+]
 
 VERSION: Final[str]
 
