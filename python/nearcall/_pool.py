@@ -247,11 +247,12 @@ class Pool:
         self._is_closing = True
         if self._pump is None and (at_exit or not self.outstanding):
             # In this thread: an interpreter that ends starts no others.
-            _Pump(self).run()
+            self._pump = _Pump(self)
+            self._pump.run()
             return
         self._start_pump()
         pump = self._pump
-        if wait and pump is not None and pump is not threading.current_thread():
+        if wait and pump is not None and pump.is_alive() and pump is not threading.current_thread():
             pump.join()
 
     # The pump's own.
