@@ -175,6 +175,8 @@ class Pool:
         self._lock = threading.Lock()
         self._pump: Optional[_Pump] = None
         self._is_closing = False
+        #: The pump has gone, or is about to: nobody looks at the queue any more.
+        self._has_ended = False
         self.is_forked = False
         _pools.add(self)
 
@@ -194,7 +196,10 @@ class Pool:
                 return
         if self.is_forked:
             raise forked()
-        self._queue.append((future, task))
+        with self._lock:
+            if self._has_ended:
+                raise errors.Closed("the executor was shut down")
+            self._queue.append((future, task))
         self._start_pump()
 
     def settled(self, key: int) -> None:
@@ -292,12 +297,18 @@ class Pool:
     def fail(self) -> None:
         """The engine is over: so is everything else."""
         self._is_closing = True
+        with self._lock:
+            self._has_ended = True
         self.deliver(list(self.outstanding))
         self.fill()
 
     def is_finished(self) -> bool:
         """Whether nothing is left to be done, and nothing can come."""
-        return self._is_closing and not self._queue and not self.outstanding
+        if not self._is_closing or self.outstanding:
+            return False
+        with self._lock:
+            self._has_ended = not self._queue
+            return self._has_ended
 
     def disown(self) -> None:
         """This process was forked from the one that has the engine."""

@@ -89,6 +89,10 @@ class Executor(concurrent.futures.Executor):
             pool.submit(future, task)
         except errors.TooLarge as error:
             future.set_exception(error)
+        except errors.Closed:
+            if self._is_shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown") from None
+            raise
         return future
 
     def _start(self) -> Pool:
