@@ -164,6 +164,11 @@ struct ReliabilityPage;
 #[doc = include_str!("../docs/memory.md")]
 struct MemoryPage;
 
+/// As above.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/host-rust-async.md")]
+struct AsyncPage;
+
 /// CPUs that this process may use: its affinity and its cgroup's quota, not the machine's.
 pub fn available_cpus() -> usize {
     sys::cpus::available()

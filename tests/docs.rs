@@ -20,6 +20,14 @@ fn the_example_in_the_readme_is_the_one_that_compiles() {
     assert_eq!(block, include_str!("../examples/quickstart.rs"));
 }
 
+#[test]
+fn the_program_on_the_page_of_async_rust_is_the_one_that_is_run() {
+    let page = read("docs/host-rust-async.md");
+    let (_, block) = page.split_once("```rust,no_run\n").unwrap();
+    let (block, _) = block.split_once("```\n").unwrap();
+    assert_eq!(block, read("examples/awaited.rs"));
+}
+
 /// Whether a table's row starts with this flag and names this variant.
 fn has_row(table: &str, flag: i32, variant: &str) -> bool {
     let (start, name) = (format!("| {flag} |"), format!("`{variant}`"));

@@ -5,6 +5,7 @@
 
 pub(crate) mod crash;
 pub(crate) mod python;
+pub(crate) mod table;
 
 use std::collections::BTreeSet;
 use std::fs;

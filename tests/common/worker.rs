@@ -15,6 +15,8 @@ use nearcall::peer::{
     Runtime, Scalar, Setup, Signature, TaskReader, TensorMemory, ThreadReport, Value, run,
 };
 
+#[path = "models/contract.rs"]
+mod contract;
 #[path = "models/storm.rs"]
 mod storm;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
 #[derive(Default)]
 struct Rust {
     model: String,
+    init_kwargs_json: Option<String>,
     signature: Signature,
     /// What the file said at the import.
     content: String,
@@ -44,6 +47,7 @@ impl Runtime for Rust {
     fn import(&mut self, setup: &Setup) -> Result<ThreadReport, PythonError> {
         fault_point("model.importing");
         self.model.clone_from(&setup.model.callable);
+        self.init_kwargs_json.clone_from(&setup.model.init_kwargs_json);
         self.signature = setup.signature.clone();
         let mut report = ThreadReport { threads: 1, suspect: None };
         if self.model == "file" {
@@ -97,12 +101,16 @@ impl Runtime for Rust {
             _ => {}
         }
         let storm = (self.model == "storm").then(storm::Storm::new).transpose()?;
+        let contract = (self.model == "contract")
+            .then(|| contract::Contract::new(self.init_kwargs_json.as_deref()))
+            .transpose()?;
         Ok(Model {
             name: self.model.clone(),
             signature: self.signature.clone(),
             content: self.content.clone(),
             calls: 0,
             storm,
+            contract,
             kept: Vec::new(),
         })
     }
@@ -114,6 +122,7 @@ struct Model {
     content: String,
     calls: i64,
     storm: Option<storm::Storm>,
+    contract: Option<contract::Contract>,
     kept: Vec<(TensorMemory, Option<KeptTensors>)>,
 }
 
@@ -167,6 +176,9 @@ impl Handler for Model {
         self.calls += 1;
         if let Some(storm) = &mut self.storm {
             return storm.handle(task, in_place, answer);
+        }
+        if let Some(contract) = &mut self.contract {
+            return contract.handle(task, answer, &INTERRUPTED);
         }
         if let "double" | "keep" = self.name.as_str() {
             return self.handle_in_place(task, in_place, answer);
@@ -317,7 +329,8 @@ impl Handler for Model {
     }
 
     fn interrupter(&mut self) -> Option<fn()> {
-        matches!(&*self.name, "interruptible" | "waits_when_struck").then_some(strike as fn())
+        matches!(&*self.name, "interruptible" | "waits_when_struck" | "contract")
+            .then_some(strike as fn())
     }
 
     fn forget_interrupt(&mut self) {
