@@ -256,9 +256,9 @@ class Pool:
             self._pump.run()
             return
         self._start_pump()
-        pump = self._pump
-        if wait and pump is not None and pump.is_alive() and pump is not threading.current_thread():
-            pump.join()
+        thread = self._pump.thread if self._pump is not None else None
+        if wait and thread is not None and thread is not threading.current_thread():
+            thread.join()
 
     # The pump's own.
 
@@ -328,11 +328,12 @@ class Pool:
         self._queue.clear()
 
 
-class _Pump(threading.Thread):
+class _Pump:
     """Delivers outcomes to those who do not wait for the engine, and refills it."""
 
     def __init__(self, pool: Pool) -> None:
-        super().__init__(name="nearcall-pump", daemon=True)
+        #: Whose it is; at the end of the interpreter, nobody's.
+        self.thread: Optional[threading.Thread] = None
         self._pool = pool
         self._completions = pool.engine.completions()
         self._awake, self._alarm = os.pipe()
@@ -341,6 +342,10 @@ class _Pump(threading.Thread):
         self._poll = select.poll()
         self._poll.register(self._completions.fileno(), select.POLLIN)
         self._poll.register(self._awake, select.POLLIN)
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.run, name="nearcall-pump", daemon=True)
+        self.thread.start()
 
     def wake(self) -> None:
         try:

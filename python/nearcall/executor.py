@@ -78,6 +78,8 @@ class Executor(concurrent.futures.Executor):
     ) -> "concurrent.futures.Future[Any]":
         if self._is_shut_down:
             raise RuntimeError("cannot schedule new futures after shutdown")
+        if _interpreter_ends:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         pool = self._pool or self._start()
         future = TaskFuture(pool)
         try:
@@ -167,8 +169,13 @@ def _call_all(fn: Callable[..., Any], chunk: List[Tuple[Any, ...]]) -> List[Any]
     return [fn(*args) for args in chunk]
 
 
+_interpreter_ends = False
+
+
 @atexit.register
 def _end_all() -> None:
     # Registered after the engine's, and so run before it.
+    global _interpreter_ends
+    _interpreter_ends = True
     for pool in list(_pool._pools):
         pool.close(False, True, at_exit=True)

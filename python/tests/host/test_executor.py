@@ -314,3 +314,23 @@ if __name__ == "__main__":
     )
     assert run.returncode == 0 and not run.stderr, run.stderr
     assert len(list(pathlib.Path(tmp_path).glob("done-*"))) == 8
+
+
+def test_nothing_is_submitted_after_the_end_of_the_interpreter(tmp_path):
+    run = run_script(
+        tmp_path,
+        """
+import atexit
+@atexit.register
+def run_last():
+    try:
+        ex.submit(id, None)
+    except RuntimeError as error:
+        print(error)
+import nearcall
+if __name__ == "__main__":
+    ex = nearcall.Executor(1)
+    ex.submit(id, 42).result()
+""",
+    )
+    assert run.stdout == b"cannot schedule new futures after interpreter shutdown\n", run.stderr
