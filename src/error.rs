@@ -162,6 +162,32 @@ pub enum StartError {
         /// The minor version it was built for.
         built_for: String,
     },
+    /// The interpreter that is to be the worker ([`Builder::worker_from_python`](crate::Builder::worker_from_python))
+    /// cannot import the package `nearcall`.
+    #[error(
+        "{} has no package nearcall to be a worker by ({reason}): please type {} -m pip install nearcall=={}",
+        .python.display(), .python.display(), env!("CARGO_PKG_VERSION")
+    )]
+    PackageNotFound {
+        /// The interpreter.
+        python: PathBuf,
+        /// What the import raised.
+        reason: String,
+    },
+    /// The interpreter's package `nearcall` is of another version than this library.
+    #[error(
+        "the package nearcall of {} is of version {found}, this library needs {expected}: please type \
+         {} -m pip install nearcall=={}",
+        .python.display(), .python.display(), env!("CARGO_PKG_VERSION")
+    )]
+    PackageVersion {
+        /// The interpreter.
+        python: PathBuf,
+        /// The package's version and layout version.
+        found: String,
+        /// The library's.
+        expected: String,
+    },
     /// The segment does not fit in shared memory.
     #[error(
         "the segment needs {needed} bytes of shared memory, /dev/shm has {available} of {total} bytes free: \

@@ -175,6 +175,47 @@ fn a_program_that_is_no_worker_or_of_another_version_is_refused_before_it_gets_t
 }
 
 #[test]
+fn an_interpreter_without_the_package_or_with_another_version_of_it_is_no_worker() {
+    let folder = Folder::new("packages");
+    leak_free(|bench| {
+        let start = |name: &str, text: &str| {
+            let python = folder.script(name, text);
+            failed(bench.builder("echo").worker_from_python().python(python))
+        };
+        let missing =
+            r#"echo '{"executable": "/opt/python", "package": {"missing": "No module"}}'"#;
+        let error = start("missing", missing);
+        assert!(matches!(&error, StartError::PackageNotFound { .. }), "{error}");
+        let said = error.to_string();
+        let advice = concat!("/opt/python -m pip install nearcall==", env!("CARGO_PKG_VERSION"));
+        assert!(said.contains(advice) && said.contains("No module"), "{said}");
+        for (nearcall, layout) in [("0.0.9", 1), (env!("CARGO_PKG_VERSION"), 999)] {
+            let version = format!(
+                r#"{{"nearcall":"{nearcall}","layout":{layout},"python":"3.11","libpython":"x"}}"#
+            );
+            let answer = format!(
+                r#"echo '{{"executable": "/opt/python", "package": {{"version": {version}}}}}'"#
+            );
+            let error = start("old", &answer);
+            assert!(matches!(&error, StartError::PackageVersion { .. }), "{error}");
+            assert!(
+                error.to_string().contains(&format!("{nearcall} (layout {layout})")),
+                "{error}"
+            );
+        }
+        for text in ["exit 1", "echo nothing of that kind"] {
+            let error = start("unusable", text);
+            assert!(matches!(&error, StartError::PythonUnusable { .. }), "{error}");
+        }
+        let nowhere = bench.builder("echo").worker_from_python().python("/nowhere");
+        assert!(matches!(failed(nowhere), StartError::PythonNotFound { .. }));
+        // The last word counts.
+        let named = bench.builder("echo").worker_from_python().worker("/nowhere/nearcall-worker");
+        assert!(matches!(failed(named), StartError::WorkerNotFound { .. }));
+    });
+}
+
+#[test]
 fn a_python_that_is_missing_or_of_another_version_than_the_worker_is_refused() {
     let folder = Folder::new("pythons");
     let version = nearcall::peer::LAYOUT_VERSION;

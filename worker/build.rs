@@ -8,7 +8,14 @@ use pyo3_build_config::{InterpreterConfig, PythonImplementation};
 
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed={EXTENSION}");
     let python = pyo3_build_config::get();
+    // The tests start the interpreter they were built for.
+    println!("cargo::rustc-env=NEARCALL_BUILT_FOR={}", executable(python));
+    if std::env::var_os(EXTENSION).is_some() {
+        // A part of the package's extension module: the interpreter that loads it is there already.
+        return ExitCode::SUCCESS;
+    }
     if let Err(problem) = check(python) {
         println!("cargo::error={problem}");
         return ExitCode::FAILURE;
@@ -16,10 +23,11 @@ fn main() -> ExitCode {
     // Without this the loader takes the first libpython of that minor version it finds, which may
     // be another build than the one the worker was compiled for.
     pyo3_build_config::add_libpython_rpath_link_args();
-    // The tests start the interpreter they were built for.
-    println!("cargo::rustc-env=NEARCALL_BUILT_FOR={}", executable(python));
     ExitCode::SUCCESS
 }
+
+/// Set by maturin, for PyO3 too: an extension module is linked to no libpython.
+const EXTENSION: &str = "PYO3_BUILD_EXTENSION_MODULE";
 
 /// Says what is missing before the linker does it in its own words.
 fn check(python: &InterpreterConfig) -> Result<(), String> {

@@ -31,7 +31,7 @@ pub struct Builder {
     init_kwargs_json: Option<String>,
     python: Option<PathBuf>,
     python_path: Vec<PathBuf>,
-    worker: Option<PathBuf>,
+    worker: Worker,
     environment: Vec<(OsString, OsString)>,
     compute_threads: u32,
     signature: Signature,
@@ -57,6 +57,18 @@ pub struct Builder {
 /// The longest time that a future spins, in nanoseconds.
 const MAX_POLL_SPIN: u32 = 100_000;
 
+/// Which program the workers are.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Worker {
+    /// A `nearcall-worker` that has to be found.
+    #[default]
+    Found,
+    /// This `nearcall-worker`.
+    Binary(PathBuf),
+    /// The interpreter of the environment.
+    Python,
+}
+
 /// When a worker is replaced although nothing is wrong with it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Retirement {
@@ -74,7 +86,7 @@ impl Builder {
             init_kwargs_json: None,
             python: None,
             python_path: Vec::new(),
-            worker: None,
+            worker: Worker::default(),
             environment: Vec::new(),
             compute_threads: 1,
             signature: Signature::new(),
@@ -129,7 +141,18 @@ impl Builder {
     /// The `nearcall-worker` binary. Default: `$NEARCALL_WORKER`, else beside this executable,
     /// else on `PATH`.
     pub fn worker(mut self, binary: impl Into<PathBuf>) -> Self {
-        self.worker = Some(binary.into());
+        self.worker = Worker::Binary(binary.into());
+        self
+    }
+
+    /// Has the interpreter of the environment itself ([`python`](Builder::python)) be the worker, by the
+    /// package `nearcall` that is installed there (`pip install nearcall`), instead of a
+    /// `nearcall-worker` binary. No libpython is needed, and nothing has to be built: the package is
+    /// there for every minor version of Python. It must be of this library's version.
+    ///
+    /// The last one called of this and [`worker`](Builder::worker) counts; `$NEARCALL_WORKER` does not.
+    pub fn worker_from_python(mut self) -> Self {
+        self.worker = Worker::Python;
         self
     }
 
@@ -481,7 +504,7 @@ pub(crate) struct Config {
     pub(crate) wait_policy: WaitPolicy,
     pub(crate) poll_spin: Duration,
     pub(crate) python: Option<PathBuf>,
-    pub(crate) worker: Option<PathBuf>,
+    pub(crate) worker: Worker,
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) compute_threads: u32,
     pub(crate) start_deadline: Duration,

@@ -828,16 +828,28 @@ impl Core {
     /// Ends every task that no worker has begun.
     pub(crate) fn end_waiting(&self, verdict: impl Fn() -> TaskError) {
         for index in 0..=u16::MAX {
-            let Some(slot) = self.segment.region().slot(index) else { break };
-            // The exchange first: a worker that claims the task keeps it.
-            if let Some(key) = self.book.live_at(index)
-                && let Some(generation) = key.generation()
-                && ring::cancel(slot.words, generation)
-            {
-                self.book.settle(key, verdict());
-                self.tell_waiters(slot, key.index());
+            if self.segment.region().slot(index).is_none() {
+                break;
+            }
+            if let Some(key) = self.book.live_at(index) {
+                self.end_if_waiting(key, &verdict);
             }
         }
+    }
+
+    /// Ends a task that no worker has begun. `false` if one has, or if it is over.
+    pub(crate) fn end_if_waiting(&self, key: Key, verdict: impl Fn() -> TaskError) -> bool {
+        // The exchange first: a worker that claims the task keeps it.
+        if !self.in_forked_child()
+            && self.book.look(key) == Look::Live
+            && let (Some(slot), Some(generation)) = (self.slot(key), key.generation())
+            && ring::cancel(slot.words, generation)
+        {
+            let ended = self.book.settle(key, verdict());
+            self.tell_waiters(slot, key.index());
+            return ended;
+        }
+        false
     }
 
     /// Ends every task that has no outcome yet, whoever had it, and frees all slots that nobody wants

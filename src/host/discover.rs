@@ -1,4 +1,4 @@
-//! Finds the worker binary and the Python, and makes sure that they fit this library and each
+//! Finds the worker program and the Python, and makes sure that they fit this library and each
 //! other, before any process gets the segment.
 
 use std::ffi::OsString;
@@ -9,30 +9,39 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::builder::Worker;
 use crate::error::StartError;
-use crate::peer::Version;
-use crate::shm::LAYOUT_VERSION;
+use crate::peer::{PYTHON_ARGUMENTS, Version};
 use crate::sys::process::Watched;
 
 const WORKER: &str = "nearcall-worker";
 const WORKER_VARIABLE: &str = "NEARCALL_WORKER";
 
-/// A worker binary of this version.
+/// A worker of this version.
 pub(crate) struct Found {
     pub(crate) worker: PathBuf,
+    /// What stands between the program and a worker's own arguments.
+    pub(crate) arguments: &'static [&'static str],
     /// The Python to look like, if the worker has one in it.
     pub(crate) python: Option<PathBuf>,
 }
 
 /// Finds both. `deadline` bounds the programs that are asked for their versions.
 pub(crate) fn discover(
-    worker: Option<&Path>,
+    worker: &Worker,
     python: Option<&Path>,
     deadline: Instant,
 ) -> Result<Found, StartError> {
-    let worker = find_worker(worker)?;
+    let worker = match worker {
+        Worker::Python => return discover_package(find_python(python)?, deadline),
+        Worker::Binary(path) => find_worker(Some(path))?,
+        Worker::Found => find_worker(None)?,
+    };
     let version = ask_worker(&worker, deadline)?;
-    let Some(language) = version.language else { return Ok(Found { worker, python: None }) };
+    let arguments = &[];
+    let Some(language) = version.language else {
+        return Ok(Found { worker, arguments, python: None });
+    };
     let interpreter = find_python(python)?;
     let answer = ask_python(&interpreter, deadline)?;
     let found = format!("{}.{}", answer.major, answer.minor);
@@ -44,7 +53,56 @@ pub(crate) fn discover(
             built_for: language.python,
         });
     }
-    Ok(Found { worker, python: Some(answer.executable) })
+    Ok(Found { worker, arguments, python: Some(answer.executable) })
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Package {
+    /// What its `--version --json` says.
+    Version(Version),
+    /// Why it cannot be imported.
+    Missing(String),
+}
+
+#[derive(Deserialize)]
+struct PackageAnswer {
+    executable: PathBuf,
+    package: Package,
+}
+
+/// An interpreter that is to be the worker itself, by the package in its environment.
+fn discover_package(python: PathBuf, deadline: Instant) -> Result<Found, StartError> {
+    // The first lines are those of `PYTHON_ARGUMENTS`: what is found here is what is started.
+    const QUESTION: &str = "import sys; sys.path[:1] == [''] and sys.path.pop(0)
+import json
+try:
+    from nearcall.worker import version
+    package = {'version': json.loads(version())}
+except ImportError as error:
+    package = {'missing': str(error)}
+print(json.dumps({'executable': sys.executable, 'package': package}))";
+    let unusable =
+        |python: &Path, reason| StartError::PythonUnusable { python: python.to_owned(), reason };
+    let mut command = Command::new(&python);
+    command.args(["-c", QUESTION]);
+    let output = run(command, deadline).map_err(|reason| unusable(&python, reason))?;
+    let answer: PackageAnswer = serde_json::from_str(&output)
+        .map_err(|error| unusable(&python, format!("its answer cannot be read: {error}")))?;
+    let version = match answer.package {
+        Package::Version(version) => version,
+        Package::Missing(reason) => {
+            return Err(StartError::PackageNotFound { python: answer.executable, reason });
+        }
+    };
+    let own = Version::own(None);
+    if !version.fits(&own) {
+        let (found, expected) = (version.to_string(), own.to_string());
+        return Err(StartError::PackageVersion { python: answer.executable, found, expected });
+    }
+    // A shim, or a link, has served its turn: the interpreter itself is started.
+    let worker = answer.executable;
+    Ok(Found { python: Some(worker.clone()), arguments: &PYTHON_ARGUMENTS, worker })
 }
 
 fn find_worker(given: Option<&Path>) -> Result<PathBuf, StartError> {
@@ -94,13 +152,13 @@ fn ask_worker(worker: &Path, deadline: Instant) -> Result<Version, StartError> {
     let version: Version = serde_json::from_str(&output)
         .map_err(|error| unusable(format!("its --version --json cannot be read: {error}")))?;
     let own = Version::own(None);
-    if version.nearcall == own.nearcall && version.layout == own.layout {
+    if version.fits(&own) {
         Ok(version)
     } else {
         Err(StartError::WorkerVersion {
             worker: worker.to_owned(),
-            found: format!("{} (layout {})", version.nearcall, version.layout),
-            expected: format!("{} (layout {LAYOUT_VERSION})", own.nearcall),
+            found: version.to_string(),
+            expected: own.to_string(),
         })
     }
 }

@@ -141,6 +141,14 @@ impl Engine {
         self.core.end_early(task.as_key(), TaskError::Cancelled)
     }
 
+    /// Ends a task as [`cancel`](Engine::cancel) does, but only if no worker has begun it: no worker is
+    /// interrupted or killed.
+    ///
+    /// `false`: a worker has it, or the task was over before, or this engine has no such task.
+    pub fn cancel_waiting(&self, task: impl AsKey) -> bool {
+        self.core.end_if_waiting(task.as_key(), || TaskError::Cancelled)
+    }
+
     /// Takes the answer of a task; `Ok(None)` while it is not done. Never blocks.
     ///
     /// An answer can be taken once. An error other than [`RetrieveError::ForkedChild`] ends the
@@ -265,11 +273,13 @@ impl Engine {
         Ok(result?)
     }
 
+    /// Ends a call whose deadline has passed, for those who wait for it in a way of their own.
     #[cold]
-    fn end_late(&self, ticket: &Ticket<'_>) -> Result<Answer, WaitError> {
+    #[doc(hidden)]
+    pub fn end_late(&self, task: impl AsKey) -> Result<Answer, WaitError> {
         // If it is over already, it ended in the last moment: that is its outcome.
-        self.core.end_early(ticket.key(), TaskError::DeadlinePassed);
-        self.retrieve(ticket)?.ok_or(WaitError::TimedOut)
+        self.core.end_early(task.as_key(), TaskError::DeadlinePassed);
+        self.retrieve(task)?.ok_or(WaitError::TimedOut)
     }
 
     pub(crate) fn core(&self) -> &Core {

@@ -34,7 +34,17 @@ pub use in_place::{InPlace, KeptTensors, TensorMemory};
 pub(crate) use notice::Notice;
 pub(crate) use serve::Worker;
 pub(crate) use server::Version;
-pub use server::{Language, run};
+pub use server::{CommandLine, Language, run, run_as, version_json};
+
+/// What stands between a Python interpreter and a worker's own arguments, where the interpreter is to be
+/// the worker: output is not buffered, as in `nearcall-worker` (a killed worker loses none), and the
+/// folder that the host happens to be in is not searched for modules (`-c` puts "" in front, `-P` would
+/// leave it out, but only from Python 3.11 on). `python -m nearcall.worker` is the same but for that.
+pub const PYTHON_ARGUMENTS: [&str; 3] = [
+    "-u",
+    "-c",
+    "import sys; sys.path[:1] == [''] and sys.path.pop(0); from nearcall.worker import main; main()",
+];
 
 /// The layout of the segment that this build speaks.
 pub const LAYOUT_VERSION: u32 = crate::shm::LAYOUT_VERSION;

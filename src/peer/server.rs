@@ -2,6 +2,8 @@
 //!
 //! Mechanism only. How many workers there are, and when one is replaced, is the host's business.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,6 +65,42 @@ impl Version {
     pub(crate) fn own(language: Option<Language>) -> Self {
         Self { nearcall: env!("CARGO_PKG_VERSION").to_owned(), layout: LAYOUT_VERSION, language }
     }
+
+    /// Whether a host and a worker of these versions understand each other.
+    pub(crate) fn fits(&self, other: &Self) -> bool {
+        (&self.nearcall, self.layout) == (&other.nearcall, other.layout)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (layout {})", self.nearcall, self.layout)
+    }
+}
+
+/// What `--version --json` prints.
+pub fn version_json(language: Option<&Language>) -> String {
+    // Numbers and strings: there is nothing that could fail.
+    serde_json::to_string(&Version::own(language.cloned())).unwrap_or_default()
+}
+
+/// What a worker's process was started with, and how another like it is started.
+#[derive(Debug, Clone)]
+pub struct CommandLine {
+    /// The arguments that are the worker's own.
+    pub arguments: Vec<String>,
+    /// The program, and what stands between it and the worker's own arguments.
+    pub program: Vec<OsString>,
+}
+
+impl CommandLine {
+    /// That of a program which is a worker and nothing else.
+    pub fn of_this_process() -> Self {
+        Self {
+            arguments: std::env::args().skip(1).collect(),
+            program: vec!["/proc/self/exe".into()],
+        }
+    }
 }
 
 /// The whole program of a worker binary: reads the process' arguments, answers `--version`,
@@ -70,21 +108,32 @@ impl Version {
 ///
 /// `language` is `None` for a worker without Python.
 pub fn run<R: Runtime>(language: Option<&Language>, runtime: impl FnOnce() -> R) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    ExitCode::from(run_as(CommandLine::of_this_process(), language, runtime))
+}
+
+/// As [`run`], for a program that is not a worker alone. Gives the exit status: the process must end
+/// with it, and without running whatever else it would run at its end.
+///
+/// All descriptors above 2 are closed but those that the arguments name.
+pub fn run_as<R: Runtime>(
+    command_line: CommandLine,
+    language: Option<&Language>,
+    runtime: impl FnOnce() -> R,
+) -> u8 {
+    let CommandLine { arguments, program } = command_line;
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["--version"] => {
             print_version(language);
-            return ExitCode::SUCCESS;
+            return 0;
         }
         ["--version", "--json"] => {
-            match serde_json::to_string(&Version::own(language.cloned())) {
-                Ok(json) => println!("{json}"),
-                Err(_) => return ExitCode::FAILURE,
-            }
-            return ExitCode::SUCCESS;
+            println!("{}", version_json(language));
+            return 0;
         }
-        ["--serve", control, segment, button] => serve([control, segment, button], runtime),
+        ["--serve", control, segment, button] => {
+            serve([control, segment, button], program, runtime)
+        }
         ["--worker", control, segment, button, setup, place, incarnation] => {
             worker_from_scratch([control, segment, button, setup], place, incarnation, runtime)
         }
@@ -93,14 +142,14 @@ pub fn run<R: Runtime>(language: Option<&Language>, runtime: impl FnOnce() -> R)
                 "nearcall-worker is started by the nearcall library, not by hand.\n\
                  nearcall-worker --version [--json] tells what it was built for."
             );
-            return ExitCode::from(2);
+            return 2;
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("nearcall-worker (pid {}): {error}", process::own_pid());
-            ExitCode::FAILURE
+            1
         }
     }
 }
@@ -219,7 +268,11 @@ struct Child {
     words: Words,
 }
 
-fn serve<R: Runtime>(given: [&str; 3], runtime: impl FnOnce() -> R) -> Result<(), PeerError> {
+fn serve<R: Runtime>(
+    given: [&str; 3],
+    program: Vec<OsString>,
+    runtime: impl FnOnce() -> R,
+) -> Result<(), PeerError> {
     rights::keep_only(&given)?;
     process::set_signals();
     faults::arm_server();
@@ -244,7 +297,8 @@ fn serve<R: Runtime>(given: [&str; 3], runtime: impl FnOnce() -> R) -> Result<()
     station.tell(&FromServer::Imported(threads))?;
 
     let outlet = Outlet::open();
-    let mut server = Server { station, setup, runtime, from_scratch, children: Vec::new(), outlet };
+    let children = Vec::new();
+    let mut server = Server { station, setup, runtime, program, from_scratch, children, outlet };
     match server.serve() {
         Ok(Role::Worker { place, incarnation }) => {
             be_worker(server.station, &server.setup, server.runtime, place, incarnation)
@@ -280,6 +334,8 @@ struct Server<R> {
     station: Station,
     setup: Setup,
     runtime: R,
+    /// What starts a worker from scratch.
+    program: Vec<OsString>,
     from_scratch: bool,
     children: Vec<Child>,
     /// Where the children's words go.
@@ -438,8 +494,10 @@ impl<R: Runtime> Server<R> {
         socket::send(ours.as_fd(), &packet, None, Instant::now())?;
         let Station { control, segment, button, .. } = &self.station;
         let descriptors = [control.as_fd(), segment.as_fd(), button.as_fd(), theirs.as_fd()];
-        let mut command = Command::new("/proc/self/exe");
-        command.arg("--worker");
+        let (program, arguments) =
+            self.program.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let mut command = Command::new(program);
+        command.args(arguments).arg("--worker");
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));
         command.args([place.to_string(), incarnation.to_string()]);
         process::prepare(&mut command, &descriptors);

@@ -157,7 +157,7 @@ fn dict<'py>(
 
 /// The next pair of a dict. PyO3's own iterator panics when the dict has changed.
 #[inline]
-fn next<'py>(
+pub(crate) fn next<'py>(
     items: &Bound<'py, PyDict>,
     position: &mut ffi::Py_ssize_t,
 ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
@@ -201,7 +201,7 @@ enum Problem<'py> {
 }
 
 /// A place in a container.
-enum Step {
+pub(crate) enum Step {
     Index(usize),
     Key(String),
 }
@@ -209,7 +209,7 @@ enum Step {
 impl Step {
     /// The place of a key, as Python would write it; the end of a long one is left out.
     #[cold]
-    fn key(key: &str) -> Self {
+    pub(crate) fn key(key: &str) -> Self {
         const SHOWN: usize = 60;
         let shown: String = key.chars().take(SHOWN).collect();
         let more = if shown.len() < key.len() { "..." } else { "" };

@@ -1,10 +1,12 @@
 //! CPython's life in this process: which library, start, forks, end.
 //!
 //! # Invariants
-//! *Attached*: the thread that called [`start`] holds the GIL from then on, all the time but for
-//! [`detached`]. Nothing attaches and detaches per call: that would cost more than small models do.
+//! *Attached*: the thread that called [`start`], or in an interpreter that was there before, [`adopt`],
+//! holds the GIL from then on, all the time but for [`detached`]. Nothing attaches and detaches per call:
+//! that would cost more than small models do.
 //!
-//! PyO3 keeps its own count of attachments per thread, which knows nothing of this; so
+//! PyO3 keeps its own count of attachments per thread, which knows nothing of this (in an interpreter
+//! that was adopted it is one higher, and nothing here minds); so
 //! - code off the hot path enters [`Python::attach`], which finds the GIL held, takes no lock and
 //!   only counts. Inside it PyO3 is used as everywhere.
 //! - the hot path takes its token from [`Python::assume_attached`] and owns objects as [`Bound`]
@@ -32,7 +34,14 @@ pub(crate) fn language() -> Language {
     let version = unsafe { CStr::from_ptr(version) }.to_string_lossy();
     // "3.11.7 (main, ...": up to the second dot.
     let minor = version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
-    Language { python: minor, libpython: loaded_libpython() }
+    let libpython = match loaded_libpython() {
+        // It is linked into the interpreter itself.
+        loaded if loaded.is_empty() => fs::read_link("/proc/self/exe")
+            .map(|executable| executable.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        loaded => loaded,
+    };
+    Language { python: minor, libpython }
 }
 
 /// The file that libpython was mapped from. At this point nobody but the loader has mapped one.
@@ -51,12 +60,17 @@ fn loaded_libpython() -> String {
 ///
 /// From here on the calling thread is attached.
 ///
+/// Where the interpreter was running before ([`adopt`]), this does the rest of what the start would have
+/// done: it comes after the signals were set.
+///
 /// # Errors
 /// What CPython says when it cannot start.
 pub(crate) fn start(executable: &str) -> Result<(), PythonError> {
     // SAFETY: may be called at any time.
     if unsafe { ffi::Py_IsInitialized() } != 0 {
-        return Ok(());
+        return Python::attach(|py| {
+            watch_for_crashes(py).map_err(|error| exception::describe(py, &error))
+        });
     }
     let path = CString::new(executable)
         .map_err(|_| cannot_start(executable, "its path holds a NUL byte"))?;
@@ -70,6 +84,28 @@ pub(crate) fn start(executable: &str) -> Result<(), PythonError> {
     // SAFETY: `config` is initialised; CPython copies what it keeps.
     let status = unsafe { ffi::Py_InitializeFromConfig(&raw const config.0) };
     checked(status).map_err(|reason| cannot_start(executable, &reason))
+}
+
+/// Makes an interpreter that was started as a Python script's look as [`start`] makes one: no arguments,
+/// and an interrupt that nobody has asked for does nothing. (Unbuffered output and the folders on
+/// `sys.path` are the command line's business.)
+///
+/// From here on the calling thread counts as attached.
+///
+/// # Errors
+/// What Python raises where this is not its main thread.
+pub(crate) fn adopt(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("signal")?;
+    signal.call_method1("signal", (signal.getattr("SIGINT")?, signal.getattr("SIG_IGN")?))?;
+    py.import("sys")?.setattr("argv", [""])
+}
+
+/// Has a crash leave Python's stacks on stderr; a model's own call wins. Anew, if it was so already: the
+/// engine has set the signals since.
+fn watch_for_crashes(py: Python<'_>) -> PyResult<()> {
+    let faulthandler = py.import("faulthandler")?;
+    faulthandler.call_method0("disable")?;
+    faulthandler.call_method1("enable", (2,)).map(drop)
 }
 
 #[cold]

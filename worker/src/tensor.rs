@@ -1,6 +1,6 @@
 //! Arrays of numbers: a task's as the model's own, and the model's into its answer.
 
-use nearcall::peer::{AnswerBuf, DType, InPlace, MAX_RANK, Placed, TensorRef};
+use nearcall::peer::{AnswerBuf, DType, InPlace, MAX_RANK, Placed, Tensor, TensorRef, Value};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyMemoryView};
@@ -17,6 +17,46 @@ pub(crate) fn object<'py>(py: Python<'py>, tensor: &TensorRef<'_>) -> Made<'py> 
     // A `bytes` has its characters at a multiple of 16, which aligns any element.
     let bytes = value::bytes(py, tensor.bytes())?;
     array(tensor.dtype(), tensor.shape().into_iter().map(|extent| extent as u64), bytes)
+}
+
+/// As [`object`], but the caller's own to write into: an answer's, in a host.
+pub(crate) fn writable<'py>(py: Python<'py>, tensor: &TensorRef<'_>) -> Made<'py> {
+    // What CPython's allocator gives for as many bytes is aligned for any element, too.
+    let bytes = PyByteArray::new(py, tensor.bytes()).into_any();
+    array(tensor.dtype(), tensor.shape().into_iter().map(|extent| extent as u64), bytes)
+}
+
+/// A copy of an object that shows its memory, as a host gives it to a task.
+pub(crate) fn value(object: &Bound<'_, PyAny>) -> Result<Value, Unfit> {
+    if !buffer::has_memory(object) {
+        return Err(Unfit::Type);
+    }
+    if let Ok(bytes) = object.cast::<PyByteArray>() {
+        return Ok(Value::Bytes(bytes.to_vec()));
+    }
+    let numpy = Numpy::loaded(object.py());
+    let buffer = Buffer::of(object).map_err(Unfit::Raised)?;
+    match numpy {
+        Some(numpy) if numpy.is_scalar(object) => {
+            return match number(&buffer)? {
+                Number::Bool(value) => Ok(Value::Bool(value)),
+                Number::Int(value) => Ok(Value::Int(value)),
+                Number::Float(value) => Ok(Value::Float(value)),
+            };
+        }
+        Some(numpy) if numpy.is_masked(object) => return Err(Unfit::Masked),
+        _ => {}
+    }
+    let len = buffer.len().ok_or(Unfit::Huge)?;
+    let format = || Unfit::Elements(buffer.format().to_string_lossy().into_owned());
+    let dtype = buffer.dtype().ok_or_else(format)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| Unfit::Huge)?;
+    buffer.elements(|elements| bytes.extend_from_slice(elements));
+    match Tensor::from_bytes(dtype, buffer.shape(), bytes) {
+        Ok(tensor) => Ok(Value::Tensor(tensor)),
+        Err(_) => Err(Unfit::Rank(buffer.rank())),
+    }
 }
 
 /// A tensor in place: as [`object`], over its memory itself, which `exporter` shows. An output is
@@ -132,7 +172,14 @@ pub(crate) fn write(
     let numpy = Numpy::loaded(object.py());
     let buffer = Buffer::of(object).map_err(Unfit::Raised)?;
     match numpy {
-        Some(numpy) if numpy.is_scalar(object) => return scalar(&buffer, answer),
+        Some(numpy) if numpy.is_scalar(object) => {
+            match number(&buffer)? {
+                Number::Bool(value) => answer.bool(value),
+                Number::Int(value) => answer.int(value),
+                Number::Float(value) => answer.float(value),
+            }
+            return Ok(());
+        }
         Some(numpy) if numpy.is_masked(object) => return Err(Unfit::Masked),
         _ => {}
     }
@@ -163,28 +210,34 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Writes one of numpy's scalars as what Python has instead.
-fn scalar(buffer: &Buffer<'_>, answer: &mut AnswerBuf) -> Result<(), Unfit> {
+/// What Python has instead of numpy's scalars.
+enum Number {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+}
+
+/// One of numpy's scalars.
+fn number(buffer: &Buffer<'_>) -> Result<Number, Unfit> {
     // `datetime64` shows its bytes, in one dimension.
     let dtype = buffer.dtype().filter(|_| buffer.rank() == 0).ok_or(Unfit::Type)?;
     let mut element = [0; 8];
     buffer.elements(|bytes| element[..bytes.len()].copy_from_slice(bytes));
     let bits = u64::from_le_bytes(element);
-    match dtype {
-        DType::Bool => answer.bool(bits != 0),
-        DType::I8 => answer.int((bits as i8).into()),
-        DType::I16 => answer.int((bits as i16).into()),
-        DType::I32 => answer.int((bits as i32).into()),
-        DType::I64 => answer.int(bits.cast_signed()),
+    Ok(match dtype {
+        DType::Bool => Number::Bool(bits != 0),
+        DType::I8 => Number::Int((bits as i8).into()),
+        DType::I16 => Number::Int((bits as i16).into()),
+        DType::I32 => Number::Int((bits as i32).into()),
+        DType::I64 => Number::Int(bits.cast_signed()),
         DType::U8 | DType::U16 | DType::U32 | DType::U64 => {
-            answer.int(i64::try_from(bits).map_err(|_| Unfit::Wide)?);
+            Number::Int(i64::try_from(bits).map_err(|_| Unfit::Wide)?)
         }
-        DType::F16 => answer.float(float_of_half(bits as u16)),
-        DType::F32 => answer.float(f32::from_bits(bits as u32).into()),
-        DType::F64 => answer.float(f64::from_bits(bits)),
+        DType::F16 => Number::Float(float_of_half(bits as u16)),
+        DType::F32 => Number::Float(f32::from_bits(bits as u32).into()),
+        DType::F64 => Number::Float(f64::from_bits(bits)),
         _ => return Err(Unfit::Type),
-    }
-    Ok(())
+    })
 }
 
 /// The value of a `float16`, which Rust does not have.

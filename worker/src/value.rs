@@ -1,6 +1,6 @@
 //! A task's values as new Python objects.
 
-use nearcall::peer::ValueRef;
+use nearcall::peer::{TensorRef, ValueRef};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -20,8 +20,18 @@ unsafe fn made(py: Python<'_>, object: *mut ffi::PyObject) -> Made<'_> {
     unsafe { Bound::from_owned_ptr_or_opt(py, object) }.ok_or(Unreadable::Raised)
 }
 
-/// Any value, with all that is in it.
+/// Any value, with all that is in it; arrays are read-only.
 pub(crate) fn object<'py>(py: Python<'py>, value: &ValueRef<'_>) -> Made<'py> {
+    object_with(py, value, tensor::object)
+}
+
+/// Any value, with all that is in it; `array` makes the arrays.
+pub(crate) fn object_with<'py>(
+    py: Python<'py>,
+    value: &ValueRef<'_>,
+    array: fn(Python<'py>, &TensorRef<'_>) -> Made<'py>,
+) -> Made<'py> {
+    let object = |value: &ValueRef<'_>| object_with(py, value, array);
     // Calls itself no deeper than the limit on containers, which the reader has checked.
     match value {
         ValueRef::None => Ok(py.None().into_bound(py)),
@@ -32,20 +42,20 @@ pub(crate) fn object<'py>(py: Python<'py>, value: &ValueRef<'_>) -> Made<'py> {
         ValueRef::Bytes(value) => bytes(py, value),
         ValueRef::List(items) => {
             let mut left = items.iter();
-            list(py, items.len(), || object(py, &left.next().ok_or(Unreadable::Malformed)?))
+            list(py, items.len(), || object(&left.next().ok_or(Unreadable::Malformed)?))
         }
         ValueRef::Tuple(items) => {
             let mut left = items.iter();
-            tuple(py, items.len(), || object(py, &left.next().ok_or(Unreadable::Malformed)?))
+            tuple(py, items.len(), || object(&left.next().ok_or(Unreadable::Malformed)?))
         }
         ValueRef::Dict(items) => {
             let dict = new_dict(py)?;
             for (key, item) in items.iter() {
-                set(&dict, &text(py, key.as_bytes())?, &object(py, &item)?)?;
+                set(&dict, &text(py, key.as_bytes())?, &object(&item)?)?;
             }
             Ok(dict)
         }
-        ValueRef::Tensor(value) => tensor::object(py, value),
+        ValueRef::Tensor(value) => array(py, value),
     }
 }
 

@@ -1,0 +1,398 @@
+"""The engine behind an ``Executor``, its futures, and the thread that serves those who do not wait.
+
+A future's outcome is taken from the engine by whoever asks for it first: a thread in ``result()`` waits for
+the engine itself, and no other thread has to run for it. Who wants to be told instead (``wait``,
+``as_completed``, callbacks), or has submitted more than the engine holds, is served by the pump: a thread
+that sleeps until a task is over for which that was asked.
+
+# Invariants
+A task is in exactly one of these: the queue (its future has no key), ``outstanding`` (it has one), or nowhere
+(the future is done, or is about to be by the thread that took the outcome). The engine gives an outcome once;
+who comes too late waits for the future like anybody else.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import pickle
+import select
+import threading
+import weakref
+from concurrent.futures import Future, TimeoutError
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+
+from nearcall import errors
+from nearcall.engine import Engine
+
+_PENDING = object()
+_OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
+
+
+class WorkerDied(errors.WorkerDied, BrokenProcessPool):
+    """The worker that ran the task died. Only this task has failed: the executor goes on."""
+
+    __module__ = "nearcall.executor"
+
+
+class TaskFuture(Future):  # type: ignore[type-arg]
+    """A future whose ``result()`` waits for the engine itself."""
+
+    #: The base class' own.
+    _done_callbacks: List[Any]
+
+    def __init__(self, pool: "Pool") -> None:
+        #: 0 while the engine does not have the task.
+        self._key = 0
+        self._pool = pool
+        self._is_armed = False
+        super().__init__()
+
+    # `wait` and `as_completed` put whom they want told in here, and nowhere else.
+    @property
+    def _waiters(self) -> "List[Any]":
+        if self._state == PENDING:
+            self._arm()
+        return self._told
+
+    @_waiters.setter
+    def _waiters(self, waiters: "List[Any]") -> None:
+        self._told = waiters
+
+    def _arm(self) -> None:
+        """Has the pump deliver the outcome."""
+        if self._key and not self._is_armed:
+            self._is_armed = True
+            self._pool.deliver_later(self._key)
+
+    def add_done_callback(self, fn: "Callable[[Future[Any]], Any]") -> None:
+        super().add_done_callback(fn)
+        if self._state == PENDING:
+            self._arm()
+
+    def result(self, timeout: Optional[float] = None) -> Any:
+        if self._state == PENDING and self._key:
+            self._take(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
+        if self._state == PENDING and self._key:
+            self._take(timeout)
+        return super().exception(timeout)
+
+    def done(self) -> bool:
+        if self._state == PENDING and self._key:
+            self._take_now()
+        return super().done()
+
+    def running(self) -> bool:
+        """Whether the task was handed to the workers and is not done; it may still wait for one."""
+        return self._key != 0 and not self.done()
+
+    def cancel(self) -> bool:
+        """Cancels the task if no worker has begun it."""
+        with self._condition:
+            if self._state == PENDING and self._key:
+                if not self._pool.engine.cancel_waiting(self._key):
+                    return False
+                self._pool.forget(self._key)
+            if not super().cancel():
+                return False
+            if self._state == CANCELLED:
+                # Nobody else would tell those who wait.
+                self.set_running_or_notify_cancel()
+        self._pool.wake()
+        return True
+
+    def _take(self, timeout: Optional[float]) -> None:
+        """Waits for the outcome and takes it, if no other thread does."""
+        try:
+            answer = self._pool.engine.wait(self._key, timeout)
+        except errors.TimedOut:
+            raise TimeoutError() from None
+        except errors.AlreadyRetrieved:
+            return
+        except errors.Error as error:
+            self._fail(error)
+        else:
+            self._succeed(answer)
+
+    def _take_now(self) -> None:
+        """Takes the outcome if it is there."""
+        try:
+            answer = self._pool.engine.retrieve(self._key, _PENDING)
+        except errors.AlreadyRetrieved:
+            return
+        except errors.Error as error:
+            self._fail(error)
+        else:
+            if answer is not _PENDING:
+                self._succeed(answer)
+
+    def _succeed(self, answer: Any) -> None:
+        self._pool.settled(self._key)
+        try:
+            if type(answer) is bytes:
+                result = pickle.loads(answer)
+            else:
+                self.set_exception(pickle.loads(answer[0]))
+                return
+        except BaseException as error:
+            # Also what interrupts this thread: the outcome is taken, and others may wait for it.
+            self.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        self.set_result(result)
+
+    def _fail(self, error: errors.Error) -> None:
+        if isinstance(error, errors.Cancelled):
+            # Whoever has cancelled it holds the lock until the future says so.
+            with self._condition:
+                return
+        self._pool.settled(self._key)
+        if isinstance(error, errors.WorkerDied):
+            died = WorkerDied(*error.args)
+            died.__dict__.update(error.__dict__)
+            error = died
+        with self._condition:
+            if self._state not in _OVER:
+                self.set_exception(error)
+
+
+class Pool:
+    """An engine that runs pickled calls."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        #: The futures of the tasks that the engine has, by key.
+        self.outstanding: Dict[int, TaskFuture] = {}
+        self._queue: Deque[Tuple[TaskFuture, bytes]] = collections.deque()
+        #: Keys of tasks that were over when the pump was to be told of them.
+        self._ready: List[int] = []
+        self._lock = threading.Lock()
+        self._pump: Optional[_Pump] = None
+        self._is_closing = False
+        #: The pump has gone, or is about to: nobody looks at the queue any more.
+        self._has_ended = False
+        self.is_forked = False
+        _pools.add(self)
+
+    def submit(self, future: TaskFuture, task: bytes) -> None:
+        """Hands a task to the engine, or puts it off until there is room."""
+        if not self._queue:
+            try:
+                key = self.engine.submit_key(task=task)
+            except errors.Full:
+                pass
+            else:
+                self.outstanding[key] = future
+                future._key = key
+                if self._queue:
+                    # Others were put off meanwhile, and the pump has not seen this one.
+                    self.wake()
+                return
+        if self.is_forked:
+            raise forked()
+        with self._lock:
+            if self._has_ended:
+                raise errors.Closed("the executor was shut down")
+            self._queue.append((future, task))
+        self._start_pump()
+
+    def settled(self, key: int) -> None:
+        """The outcome of this task was taken: there is room for another."""
+        self.outstanding.pop(key, None)
+        if self._queue or self._is_closing:
+            self.wake()
+
+    def deliver_later(self, key: int) -> None:
+        """Has the pump deliver this task's outcome when it is over."""
+        self._start_pump()
+        try:
+            if not self.engine.notify(key):
+                return
+        except errors.Error:
+            # Whoever retrieves it is told why.
+            pass
+        self._ready.append(key)
+        self.wake()
+
+    def forget(self, key: int) -> None:
+        """The task was cancelled: its slot is free again."""
+        self.outstanding.pop(key, None)
+        self.engine.abandon(key)
+
+    def wake(self) -> None:
+        """Has the pump look around."""
+        pump = self._pump
+        if pump is not None:
+            pump.wake()
+
+    def _start_pump(self) -> None:
+        if self._pump is None:
+            with self._lock:
+                if self._pump is None:
+                    pump = _Pump(self)
+                    pump.start()
+                    self._pump = pump
+        self.wake()
+
+    def close(self, cancel: bool, wait: bool, at_exit: bool = False) -> None:
+        """Ends the engine once all tasks are done."""
+        if self.is_forked:
+            return
+        if cancel:
+            for future, _ in list(self._queue):
+                future.cancel()
+            for future in list(self.outstanding.values()):
+                future.cancel()
+        self._is_closing = True
+        if self._pump is None and (at_exit or not self.outstanding):
+            # In this thread: an interpreter that ends starts no others.
+            self._pump = _Pump(self)
+            self._pump.run()
+            return
+        self._start_pump()
+        thread = self._pump.thread if self._pump is not None else None
+        if wait and thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # The pump's own.
+
+    def deliver(self, keys: List[int]) -> None:
+        """Takes the outcomes of these tasks, and of those that were over before."""
+        while self._ready:
+            keys.append(self._ready.pop())
+        for key in keys:
+            future = self.outstanding.get(key)
+            if future is not None:
+                future._take_now()
+
+    def fill(self) -> None:
+        """Hands the engine what was put off, as far as there is room."""
+        while self._queue:
+            future, task = self._queue[0]
+            with future._condition:
+                if future._state == PENDING:
+                    try:
+                        key = self.engine.submit_key(task=task)
+                    except errors.Full:
+                        break
+                    except errors.Error as error:
+                        future.set_exception(error)
+                    else:
+                        self.outstanding[key] = future
+                        future._key = key
+                        # Whoever waits for it waits for the future: it had no key.
+                        future._arm()
+            self._queue.popleft()
+        if self._queue or self._is_closing:
+            # What nobody asks for takes the room of others, or keeps the end waiting.
+            for future in list(self.outstanding.values()):
+                future._arm()
+
+    def fail(self) -> None:
+        """The engine is over: so is everything else."""
+        self._is_closing = True
+        with self._lock:
+            self._has_ended = True
+        self.deliver(list(self.outstanding))
+        self.fill()
+
+    def is_finished(self) -> bool:
+        """Whether nothing is left to be done, and nothing can come."""
+        if not self._is_closing or self.outstanding:
+            return False
+        with self._lock:
+            self._has_ended = not self._queue
+            return self._has_ended
+
+    def disown(self) -> None:
+        """This process was forked from the one that has the engine."""
+        self.is_forked = True
+        # Locks that another thread of the parent's may have held; and the parent's own business.
+        self._lock = threading.Lock()
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.close()
+        for future in [*self.outstanding.values(), *(future for future, _ in self._queue)]:
+            future._condition = threading.Condition()
+            future._told = []
+            future._done_callbacks = []
+            if future._state == PENDING:
+                future.set_exception(forked())
+        self.outstanding.clear()
+        self._queue.clear()
+
+
+class _Pump:
+    """Delivers outcomes to those who do not wait for the engine, and refills it."""
+
+    def __init__(self, pool: Pool) -> None:
+        #: Whose it is; at the end of the interpreter, nobody's.
+        self.thread: Optional[threading.Thread] = None
+        self._pool = pool
+        self._completions = pool.engine.completions()
+        self._awake, self._alarm = os.pipe()
+        for end in (self._awake, self._alarm):
+            os.set_blocking(end, False)
+        self._poll = select.poll()
+        self._poll.register(self._completions.fileno(), select.POLLIN)
+        self._poll.register(self._awake, select.POLLIN)
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.run, name="nearcall-pump", daemon=True)
+        self.thread.start()
+
+    def wake(self) -> None:
+        try:
+            os.write(self._alarm, b"\0")
+        except OSError:
+            # It is full: the pump is about to look. Or closed: there is nothing to look for.
+            pass
+
+    def run(self) -> None:
+        pool = self._pool
+        pool.fill()
+        while not pool.is_finished():
+            self._poll.poll()
+            try:
+                os.read(self._awake, 4096)
+            except BlockingIOError:
+                pass
+            keys = self._completions.dispatch()
+            if keys is None:
+                pool.fail()
+                break
+            pool.deliver(keys)
+            pool.fill()
+        pool.engine.shutdown()
+        self.close()
+
+    def close(self) -> None:
+        alarm, self._alarm = self._alarm, -1
+        if alarm >= 0:
+            os.close(alarm)
+            os.close(self._awake)
+
+
+#: All that are not closed.
+_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+
+
+def forked() -> errors.ForkedChild:
+    """What everything says in a forked child."""
+    error = errors._make("forked_child", "this process was forked from the one that has the executor", {})
+    assert isinstance(error, errors.ForkedChild)
+    return error
+
+
+def _disown_all() -> None:
+    for pool in list(_pools):
+        pool.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)

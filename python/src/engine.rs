@@ -1,0 +1,465 @@
+//! The engine as a Python class.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nearcall::{Answer, AsKey, Key, WaitPolicy, WorkerState};
+use nearcall_worker::convert;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt, PyList};
+
+use crate::task::Parameters;
+use crate::waiting::{self, Limit};
+use crate::{errors, options};
+
+/// What `nearcall.Engine` inherits from.
+#[pyclass(frozen, subclass, module = "nearcall._native")]
+pub(crate) struct Engine {
+    /// `None` from the moment on in which Python lets go of it.
+    engine: Option<Arc<nearcall::Engine>>,
+    parameters: Parameters,
+}
+
+/// A task as Python names it: by its ticket or its key.
+#[derive(Clone, Copy)]
+struct Named {
+    key: Key,
+    all_slept: bool,
+}
+
+impl AsKey for Named {
+    fn as_key(&self) -> Key {
+        self.key
+    }
+
+    fn all_slept(&self) -> bool {
+        self.all_slept
+    }
+}
+
+impl Named {
+    #[inline]
+    fn read(task: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(ticket) = task.cast::<Ticket>() {
+            return Ok(ticket.get().named);
+        }
+        let number = task.cast::<PyInt>().map_err(|_| {
+            PyTypeError::new_err("a task is named by its ticket, or its key (an int)")
+        })?;
+        let key = number.extract::<u64>().ok().and_then(Key::from_number);
+        // Such a number is none that a key could have: nobody has given it.
+        let key = key.ok_or_else(|| PyValueError::new_err(format!("{number} is no key")))?;
+        Ok(Self { key, all_slept: false })
+    }
+}
+
+#[inline]
+fn object<'py>(py: Python<'py>, answer: &Answer) -> PyResult<Bound<'py, PyAny>> {
+    convert::object(py, &answer.value())
+}
+
+impl Engine {
+    /// Always there while Python can reach it.
+    #[inline]
+    fn engine(&self) -> &Arc<nearcall::Engine> {
+        match &self.engine {
+            Some(engine) => engine,
+            None => unreachable!("an object that is being dropped was called"),
+        }
+    }
+
+    #[inline]
+    fn submit_named(
+        &self,
+        py: Python<'_>,
+        limit: Limit,
+        arguments: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Named> {
+        let engine = self.engine();
+        let submitted = self.parameters.with_task(py, arguments, |task| {
+            let ticket = match limit.deadline() {
+                Some(deadline) => engine.submit_by(task, deadline),
+                None => engine.submit(task),
+            }?;
+            let all_slept = (&ticket).all_slept();
+            Ok(Named { key: ticket.into_key(), all_slept })
+        })?;
+        submitted.map_err(|error| errors::submit(py, &error))
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(
+        py: Python<'_>,
+        model: &str,
+        signature: &Bound<'_, PyDict>,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let signature = options::signature(signature)?;
+        let parameters = Parameters::new(py, &signature);
+        let builder = options::builder(model, signature, options)?;
+        let started = waiting::aside(py, move || builder.start())?;
+        let engine = started.map_err(|error| errors::start(py, &error))?;
+        Ok(Self { engine: Some(Arc::new(engine)), parameters })
+    }
+
+    /// Accepts a task, and gives its ticket. With a timeout, in seconds, the task itself ends by then.
+    #[pyo3(signature = (timeout=None, /, **arguments))]
+    fn submit(
+        this: &Bound<'_, Self>,
+        timeout: Option<f64>,
+        arguments: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Ticket> {
+        let named = this.get().submit_named(this.py(), Limit::new(timeout)?, arguments)?;
+        Ok(Ticket { engine: this.clone().unbind(), named, is_released: AtomicBool::new(false) })
+    }
+
+    /// Accepts a task, and gives its key: a positive number that is the caller's to look after.
+    #[pyo3(signature = (timeout=None, /, **arguments))]
+    fn submit_key(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        arguments: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<u64> {
+        Ok(self.submit_named(py, Limit::new(timeout)?, arguments)?.key.get())
+    }
+
+    /// Submits a task and waits for its answer. After so many seconds the task is ended.
+    #[pyo3(signature = (timeout=None, /, **arguments))]
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<f64>,
+        arguments: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        struct Abandoned<'e>(&'e nearcall::Engine, Key);
+        impl Drop for Abandoned<'_> {
+            fn drop(&mut self) {
+                self.0.abandon(self.1);
+            }
+        }
+        let limit = Limit::new(timeout)?;
+        let named = self.submit_named(py, Limit::new(None)?, arguments)?;
+        let engine = self.engine();
+        // An interrupt leaves nothing behind.
+        let abandoned = Abandoned(engine, named.key);
+        let answer = match waiting::wait(py, engine, named, limit)? {
+            Some(answer) => answer,
+            None => engine.end_late(named).map_err(|error| errors::wait(py, &error))?,
+        };
+        // Its outcome was taken, and its key is used up.
+        std::mem::forget(abandoned);
+        object(py, &answer)
+    }
+
+    /// Waits for the answer of a task, at most so many seconds, which do not end the task.
+    #[pyo3(signature = (task, timeout=None))]
+    fn wait<'py>(
+        &self,
+        py: Python<'py>,
+        task: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let waited = waiting::wait(py, self.engine(), Named::read(task)?, Limit::new(timeout)?)?;
+        let timed_out = || errors::wait(py, &nearcall::error::WaitError::TimedOut);
+        object(py, &waited.ok_or_else(timed_out)?)
+    }
+
+    /// Takes the answer of a task; `pending` while it is not done.
+    #[pyo3(signature = (task, pending=None))]
+    fn retrieve<'py>(
+        &self,
+        py: Python<'py>,
+        task: &Bound<'py, PyAny>,
+        pending: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self.engine().retrieve(Named::read(task)?) {
+            Ok(Some(answer)) => object(py, &answer),
+            Ok(None) => Ok(pending.unwrap_or_else(|| py.None().into_bound(py))),
+            Err(error) => Err(errors::retrieve(py, &error)),
+        }
+    }
+
+    /// Ends a task that is not done, waiting or running; whether it was so.
+    fn cancel(&self, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.engine().cancel(Named::read(task)?))
+    }
+
+    /// Ends a task that no worker has begun; whether it was so.
+    fn cancel_waiting(&self, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.engine().cancel_waiting(Named::read(task)?))
+    }
+
+    /// Gives a task up: nobody wants its answer.
+    fn abandon(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.engine().abandon(Named::read(task)?);
+        Ok(())
+    }
+
+    /// Ends the engine: takes no more tasks, waits at most so many seconds for those accepted. Whether all
+    /// were done, and how many workers had to be killed.
+    #[pyo3(signature = (timeout=None))]
+    fn _shutdown(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<(bool, usize)> {
+        let deadline = Limit::new(timeout)?.deadline();
+        let engine = Arc::clone(self.engine());
+        let shutdown = waiting::aside(py, move || match deadline {
+            Some(deadline) => engine.shutdown(deadline),
+            None => engine.shutdown(nearcall::Deadline::NEVER),
+        })?;
+        Ok((shutdown.drained, shutdown.killed))
+    }
+
+    /// Replaces all workers by such with the code as it is now. How many, and in how many seconds.
+    #[pyo3(signature = (timeout=None))]
+    fn _reload(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<(usize, f64)> {
+        let deadline = Limit::new(timeout)?.deadline();
+        let engine = Arc::clone(self.engine());
+        let reloaded = waiting::aside(py, move || match deadline {
+            Some(deadline) => engine.reload(deadline),
+            None => engine.reload(nearcall::Deadline::NEVER),
+        })?;
+        let reloaded = reloaded.map_err(|error| errors::reload(py, &error))?;
+        Ok((reloaded.workers, reloaded.took.as_secs_f64()))
+    }
+
+    /// Has this task's key reported by `Completions.dispatch` once it is over. `True`: it is over already,
+    /// and will not be reported.
+    fn notify(&self, py: Python<'_>, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let asked = self.engine().notify(Named::read(task)?.key);
+        asked.map_err(|error| errors::retrieve(py, &error))
+    }
+
+    /// What an event loop watches to hear of tasks that are over.
+    fn completions(&self) -> Completions {
+        Completions { completions: self.engine().completions(), keys: Mutex::default() }
+    }
+
+    /// The process ids of the workers that serve.
+    fn worker_pids(&self) -> Vec<u32> {
+        self.engine().worker_pids()
+    }
+
+    /// How the engine is; `None` in a forked child.
+    fn health<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let engine = Arc::clone(self.engine());
+        let Some(health) = py.detach(move || engine.health()) else { return Ok(None) };
+        let told = PyDict::new(py);
+        told.set_item("is_well", health.is_well)?;
+        told.set_item("takes_tasks", health.takes_tasks)?;
+        told.set_item("supervisor_responds", health.supervisor_responds)?;
+        told.set_item("wanted", health.wanted)?;
+        told.set_item("in_use", health.in_use)?;
+        told.set_item("deaths", health.deaths)?;
+        let workers = PyList::empty(py);
+        for worker in health.workers {
+            let one = PyDict::new(py);
+            one.set_item("place", worker.place)?;
+            one.set_item("pid", worker.pid)?;
+            one.set_item("state", state(worker.state))?;
+            one.set_item("running", worker.running.map(|(key, _)| key.get()))?;
+            let seconds = worker.running.map(|(_, time): (Key, Duration)| time.as_secs_f64());
+            one.set_item("running_for", seconds)?;
+            one.set_item("tasks", worker.tasks)?;
+            workers.append(one)?;
+        }
+        told.set_item("workers", workers)?;
+        Ok(Some(told))
+    }
+
+    /// What the workers have of the machine's memory, in bytes.
+    fn memory<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let engine = Arc::clone(self.engine());
+        let memory = py.detach(move || engine.memory());
+        let told = |worker: nearcall::WorkerMemory| {
+            let one = PyDict::new(py);
+            one.set_item("pid", worker.pid)?;
+            one.set_item("resident", worker.resident)?;
+            one.set_item("proportional", worker.proportional)?;
+            one.set_item("private", worker.private)?;
+            Ok(one)
+        };
+        memory.into_iter().map(told).collect()
+    }
+
+    /// How the workers came to be.
+    #[getter]
+    fn start_report<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(report) = self.engine().start_report() else { return Ok(None) };
+        let told = PyDict::new(py);
+        told.set_item("worker", report.worker.as_os_str())?;
+        told.set_item("python", report.python.as_ref().map(|python| python.as_os_str()))?;
+        told.set_item("forked", report.forked)?;
+        told.set_item("import_threads", report.import_threads)?;
+        told.set_item("suspect", &report.suspect)?;
+        Ok(Some(told))
+    }
+
+    /// Slots that hold a task or an answer that was not retrieved.
+    #[getter]
+    fn in_use(&self) -> usize {
+        self.engine().in_use()
+    }
+
+    /// Workers when the engine is whole.
+    #[getter]
+    fn workers(&self) -> usize {
+        self.engine().workers()
+    }
+
+    /// Tasks that the engine holds at once.
+    #[getter]
+    fn slots(&self) -> usize {
+        self.engine().slots()
+    }
+
+    /// Room of a slot, in bytes.
+    #[getter]
+    fn slot_bytes(&self) -> usize {
+        self.engine().slot_bytes()
+    }
+
+    /// The largest task or answer that does not fit a slot, in bytes.
+    #[getter]
+    fn payload_bytes(&self) -> usize {
+        self.engine().payload_bytes()
+    }
+
+    /// The wait policy in force.
+    #[getter]
+    fn wait_policy(&self) -> &'static str {
+        match self.engine().wait_policy() {
+            WaitPolicy::Spin => "spin",
+            WaitPolicy::Park => "park",
+            _ => "adaptive",
+        }
+    }
+
+    /// The names and kinds of the parameters.
+    #[getter]
+    fn signature<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let kinds = PyDict::new(py);
+        for parameter in self.engine().signature().parameters() {
+            kinds.set_item(&parameter.name, parameter.kind.to_string())?;
+        }
+        Ok(kinds)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // It may take a third of a second, in which others shall run.
+        if let Some(engine) = self.engine.take() {
+            Python::attach(|py| py.detach(|| drop(engine)));
+        }
+    }
+}
+
+/// A descriptor that is readable when a task that was asked for is over, and how to hear which.
+#[pyclass(frozen, module = "nearcall._native")]
+pub(crate) struct Completions {
+    completions: nearcall::Completions,
+    /// For the next dispatch: its memory is used again.
+    keys: Mutex<Vec<Key>>,
+}
+
+#[pymethods]
+impl Completions {
+    fn fileno(&self) -> RawFd {
+        self.completions.as_raw_fd()
+    }
+
+    /// The keys of tasks that are over since the last call; `None`: the engine is over, and so is this.
+    fn dispatch<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        // Nobody waits with it locked, but for the GIL.
+        let mut keys = std::mem::take(&mut *self.keys());
+        let goes_on = self.completions.dispatch(&mut keys);
+        let told = PyList::new(py, keys.iter().map(|key| key.get()))?;
+        keys.clear();
+        *self.keys() = keys;
+        Ok(goes_on.then_some(told))
+    }
+}
+
+impl Completions {
+    fn keys(&self) -> MutexGuard<'_, Vec<Key>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state(state: WorkerState) -> &'static str {
+    match state {
+        WorkerState::Starting => "starting",
+        WorkerState::Standby => "standby",
+        WorkerState::Idle => "idle",
+        WorkerState::Running => "running",
+        WorkerState::Computing => "computing",
+        WorkerState::Stuck => "stuck",
+        WorkerState::Stopped => "stopped",
+        WorkerState::Leaving => "leaving",
+        WorkerState::Ended => "ended",
+        _ => "unknown",
+    }
+}
+
+/// An accepted task. When it goes, the task is given up.
+#[pyclass(frozen, module = "nearcall")]
+pub(crate) struct Ticket {
+    engine: Py<Engine>,
+    named: Named,
+    is_released: AtomicBool,
+}
+
+#[pymethods]
+impl Ticket {
+    /// The key, while the ticket stays responsible for the task.
+    #[getter]
+    fn key(&self) -> u64 {
+        self.named.key.get()
+    }
+
+    /// The key alone: the ticket gives the task up no more.
+    fn into_key(&self) -> u64 {
+        // Relaxed: the GIL orders it.
+        self.is_released.store(true, Ordering::Relaxed);
+        self.key()
+    }
+
+    /// Waits for the answer, at most so many seconds, which do not end the task.
+    #[pyo3(signature = (timeout=None))]
+    fn wait<'py>(this: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        this.get().engine.get().wait(this.py(), this.as_any(), timeout)
+    }
+
+    /// Takes the answer; `pending` while it is not there.
+    #[pyo3(signature = (pending=None))]
+    fn retrieve<'py>(
+        this: &Bound<'py, Self>,
+        pending: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        this.get().engine.get().retrieve(this.py(), this.as_any(), pending)
+    }
+
+    /// Ends the task if it is not done; whether it was so.
+    fn cancel(this: &Bound<'_, Self>) -> PyResult<bool> {
+        this.get().engine.get().cancel(this.as_any())
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<nearcall.Ticket {}>", self.named.key)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // Relaxed: as above. For a task that was retrieved this finds nothing to do.
+        if !self.is_released.load(Ordering::Relaxed) {
+            self.engine.get().engine().abandon(self.named.key);
+        }
+    }
+}
