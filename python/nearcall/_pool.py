@@ -37,29 +37,55 @@ class WorkerDied(errors.WorkerDied, BrokenProcessPool):
     __module__ = "nearcall.executor"
 
 
-class TaskFuture(Future):  # type: ignore[type-arg]
-    """A future whose ``result()`` waits for the engine itself."""
+#: Held while a future gets its condition, and while one is done that has none.
+_birth = threading.Lock()
 
-    #: The base class' own.
+
+class TaskFuture(Future):  # type: ignore[type-arg]
+    """A future whose ``result()`` waits for the engine itself.
+
+    What the base class makes for each future is made here when somebody looks at it: most futures are done
+    by the thread that asks for their result, and nobody else ever needs their condition.
+    """
+
+    #: The base class' own, as they are at first.
+    _state = PENDING
+    _result: Any = None
+    _exception: Optional[BaseException] = None
+    _told: List[Any]
     _done_callbacks: List[Any]
+    #: 0 while the engine does not have the task.
+    _key = 0
+    _is_armed = False
 
     def __init__(self, pool: "Pool") -> None:
-        #: 0 while the engine does not have the task.
-        self._key = 0
         self._pool = pool
-        self._is_armed = False
-        super().__init__()
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not there yet."""
+        attributes = self.__dict__
+        if name == "_condition":
+            with _birth:
+                return attributes.setdefault(name, threading.Condition())
+        if name in ("_told", "_done_callbacks"):
+            return attributes.setdefault(name, [])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # `wait` and `as_completed` put whom they want told in here, and nowhere else.
-    @property
+    @property  # type: ignore[override]
     def _waiters(self) -> "List[Any]":
         if self._state == PENDING:
             self._arm()
         return self._told
 
-    @_waiters.setter
-    def _waiters(self, waiters: "List[Any]") -> None:
-        self._told = waiters
+    def _be_done(self, result: Any) -> None:
+        """What ``set_result`` does, for a future that may have no condition: then nobody waits for it."""
+        with _birth:
+            if "_condition" not in self.__dict__:
+                self._result = result
+                self._state = FINISHED
+                return
+        self.set_result(result)
 
     def _arm(self) -> None:
         """Has the pump deliver the outcome."""
@@ -75,6 +101,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     def result(self, timeout: Optional[float] = None) -> Any:
         if self._state == PENDING and self._key:
             self._take(timeout)
+        if self._state == FINISHED and self._exception is None:
+            return self._result
         return super().result(timeout)
 
     def exception(self, timeout: Optional[float] = None) -> Optional[BaseException]:
@@ -134,18 +162,17 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     def _succeed(self, answer: Any) -> None:
         self._pool.settled(self._key)
         try:
-            if type(answer) is bytes:
-                result = pickle.loads(answer)
-            else:
-                self.set_exception(pickle.loads(answer[0]))
-                return
+            result = pickle.loads(answer if type(answer) is bytes else answer[0])
         except BaseException as error:
             # Also what interrupts this thread: the outcome is taken, and others may wait for it.
             self.set_exception(error)
             if not isinstance(error, Exception):
                 raise
-            return
-        self.set_result(result)
+        else:
+            if type(answer) is bytes:
+                self._be_done(result)
+            else:
+                self.set_exception(result)
 
     def _fail(self, error: errors.Error) -> None:
         if isinstance(error, errors.Cancelled):
@@ -167,9 +194,10 @@ class Pool:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._submit = engine._submit_bytes
         #: The futures of the tasks that the engine has, by key.
         self.outstanding: Dict[int, TaskFuture] = {}
-        self._queue: Deque[Tuple[TaskFuture, bytes]] = collections.deque()
+        self._queue: Deque[Tuple[TaskFuture, bytes, bytes]] = collections.deque()
         #: Keys of tasks that were over when the pump was to be told of them.
         self._ready: List[int] = []
         self._lock = threading.Lock()
@@ -180,11 +208,11 @@ class Pool:
         self.is_forked = False
         _pools.add(self)
 
-    def submit(self, future: TaskFuture, task: bytes) -> None:
+    def submit(self, future: TaskFuture, function: bytes, task: bytes) -> None:
         """Hands a task to the engine, or puts it off until there is room."""
         if not self._queue:
             try:
-                key = self.engine.submit_key(task=task)
+                key = self._submit(function, task)
             except errors.Full:
                 pass
             else:
@@ -199,7 +227,7 @@ class Pool:
         with self._lock:
             if self._has_ended:
                 raise errors.Closed("the executor was shut down")
-            self._queue.append((future, task))
+            self._queue.append((future, function, task))
         self._start_pump()
 
     def settled(self, key: int) -> None:
@@ -245,7 +273,7 @@ class Pool:
         if self.is_forked:
             return
         if cancel:
-            for future, _ in list(self._queue):
+            for future, _, _ in list(self._queue):
                 future.cancel()
             for future in list(self.outstanding.values()):
                 future.cancel()
@@ -274,11 +302,11 @@ class Pool:
     def fill(self) -> None:
         """Hands the engine what was put off, as far as there is room."""
         while self._queue:
-            future, task = self._queue[0]
+            future, function, task = self._queue[0]
             with future._condition:
                 if future._state == PENDING:
                     try:
-                        key = self.engine.submit_key(task=task)
+                        key = self._submit(function, task)
                     except errors.Full:
                         break
                     except errors.Error as error:
@@ -318,7 +346,7 @@ class Pool:
         pump, self._pump = self._pump, None
         if pump is not None:
             pump.close()
-        for future in [*self.outstanding.values(), *(future for future, _ in self._queue)]:
+        for future in [*self.outstanding.values(), *(queued[0] for queued in self._queue)]:
             future._condition = threading.Condition()
             future._told = []
             future._done_callbacks = []
@@ -391,6 +419,8 @@ def forked() -> errors.ForkedChild:
 
 
 def _disown_all() -> None:
+    global _birth
+    _birth = threading.Lock()
     for pool in list(_pools):
         pool.disown()
 

@@ -35,16 +35,27 @@ _import_main()
 class Runner:
     """One worker's."""
 
+    #: The last function that was sent by its name, and its pickle: most often it is the next one, too.
+    _pickled: bytes = b""
+    _function: Any = None
+
     def initialize(self, initializer: Optional[str] = None) -> None:
         if initializer is not None:
             function, arguments = pickle.loads(base64.b64decode(initializer))
             function(*arguments)
 
-    def run(self, *, task: bytes) -> Union[bytes, List[bytes]]:
-        """The pickled result; in a list, the pickled exception."""
+    def run(self, *, function: bytes, task: bytes) -> Union[bytes, List[bytes]]:
+        """Calls a pickled function with pickled arguments; without one, it is in front of these. Gives the
+        pickled result; in a list, the pickled exception."""
         try:
-            function, args, kwargs = pickle.loads(task)
-            return pickle.dumps(function(*args, **kwargs), pickle.HIGHEST_PROTOCOL)
+            if not function:
+                any_function, args, kwargs = pickle.loads(task)
+                return pickle.dumps(any_function(*args, **kwargs), pickle.HIGHEST_PROTOCOL)
+            if function != self._pickled:
+                self._function = pickle.loads(function)
+                self._pickled = function
+            args, kwargs = pickle.loads(task)
+            return pickle.dumps(self._function(*args, **kwargs), pickle.HIGHEST_PROTOCOL)
         except BaseException as error:
             return [_pickled(error)]
 

@@ -11,9 +11,10 @@ import json
 import multiprocessing.spawn
 import pickle
 import threading
+import types
 import weakref
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from nearcall import _pool, _tasks, errors
 from nearcall._native import available_cpus
@@ -69,6 +70,8 @@ class Executor(concurrent.futures.Executor):
         self._initializer = None if initializer is None else (initializer, initargs)
         self._settings = {**settings, "max_tasks": max_tasks_per_child, "slots": slots}
         self._lock = threading.Lock()
+        #: The last function that was pickled by its name, and its pickle: one object, for all threads.
+        self._last: Tuple[Any, bytes] = (None, b"")
         self._pool: Optional[Pool] = None
         self._broken: Optional[str] = None
         self._is_shut_down = False
@@ -83,12 +86,16 @@ class Executor(concurrent.futures.Executor):
         pool = self._pool or self._start()
         future = TaskFuture(pool)
         try:
-            task = pickle.dumps((fn, args, kwargs), pickle.HIGHEST_PROTOCOL)
+            last, function = self._last
+            if fn is last:
+                task = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
+            else:
+                function, task = self._pickle(fn, args, kwargs)
         except Exception as error:
             future.set_exception(error)
             return future
         try:
-            pool.submit(future, task)
+            pool.submit(future, function, task)
         except errors.TooLarge as error:
             future.set_exception(error)
         except errors.Closed:
@@ -96,6 +103,17 @@ class Executor(concurrent.futures.Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown") from None
             raise
         return future
+
+    def _pickle(
+        self, fn: Callable[..., Any], args: Tuple[Any, ...], kwargs: Dict[str, Any]
+    ) -> Tuple[bytes, bytes]:
+        """A function and its arguments; apart, if the function is pickled by its name: often it is the
+        next one, too."""
+        if type(fn) is not types.FunctionType:
+            return b"", pickle.dumps((fn, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        pickled = pickle.dumps(fn, pickle.HIGHEST_PROTOCOL)
+        self._last = fn, pickled
+        return pickled, pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
 
     def _start(self) -> Pool:
         if self._broken is not None:
@@ -114,7 +132,7 @@ class Executor(concurrent.futures.Executor):
                     engine = Engine(
                         "nearcall._tasks:Runner",
                         "run",
-                        signature={"task": "value"},
+                        signature={"function": "value", "task": "value"},
                         init_kwargs={"initializer": initializer},
                         workers=self._max_workers,
                         **settings,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nearcall::{Answer, AsKey, Key, WaitPolicy, WorkerState};
+use nearcall::{Answer, AsKey, Key, Task, Value, WaitPolicy, WorkerState};
 use nearcall_worker::convert;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -84,7 +84,7 @@ impl Engine {
                 Some(deadline) => engine.submit_by(task, deadline),
                 None => engine.submit(task),
             }?;
-            let all_slept = (&ticket).all_slept();
+            let all_slept = AsKey::all_slept(&ticket);
             Ok(Named { key: ticket.into_key(), all_slept })
         })?;
         submitted.map_err(|error| errors::submit(py, &error))
@@ -128,6 +128,14 @@ impl Engine {
         arguments: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u64> {
         Ok(self.submit_named(py, Limit::new(timeout)?, arguments)?.key.get())
+    }
+
+    /// What `submit_key` does, for two arguments that are values, both of them bytes: an executor's.
+    fn _submit_bytes(&self, py: Python<'_>, first: &[u8], second: &[u8]) -> PyResult<u64> {
+        let first = Value::Bytes(first.to_vec());
+        let second = Value::Bytes(second.to_vec());
+        let submitted = self.engine().submit(&Task::new().value(&first).value(&second));
+        submitted.map(|ticket| ticket.into_key().get()).map_err(|error| errors::submit(py, &error))
     }
 
     /// Submits a task and waits for its answer. After so many seconds the task is ended.
@@ -424,7 +432,8 @@ impl Ticket {
     }
 
     /// The key alone: the ticket gives the task up no more.
-    fn into_key(&self) -> u64 {
+    #[pyo3(name = "into_key")]
+    fn release(&self) -> u64 {
         // Relaxed: the GIL orders it.
         self.is_released.store(true, Ordering::Relaxed);
         self.key()

@@ -62,3 +62,23 @@ def add(a, b, *, c=0):
 def touch(path):
     time.sleep(0.05)
     open(path, "w").close()
+
+
+def negate(x):
+    return -x
+
+
+class Counting:
+    """Counts, which must not be seen by the next call."""
+
+    def __init__(self):
+        self.count = 0
+
+    def add(self, amount):
+        self.count += amount
+        return self.count
+
+    __call__ = add
+
+    def is_the_same(self, other):
+        return self is other

@@ -37,6 +37,37 @@ def test_results_exceptions_and_keywords_come_back():
         assert ex.submit(tasks.square, 2).exception(PATIENCE) is None
 
 
+def test_each_call_has_the_function_that_it_was_given():
+    with executor(2) as ex:
+
+        def alternate(first, second):
+            for n in range(100):
+                if ex.submit(first, n).result(PATIENCE) != first(n):
+                    wrong.append(first)
+                if ex.submit(second, n).result(PATIENCE) != second(n):
+                    wrong.append(second)
+
+        wrong = []
+        kinds = [(tasks.square, tasks.negate), (tasks.negate, str), (float, tasks.square)]
+        threads = [threading.Thread(target=alternate, args=kind) for kind in kinds]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert not wrong
+
+
+def test_what_a_function_has_with_it_is_new_in_each_call():
+    with executor(1) as ex:
+        for _ in range(3):
+            counter = tasks.Counting()
+            assert ex.submit(counter, 5).result(PATIENCE) == 5
+            assert ex.submit(counter.add, 5).result(PATIENCE) == 5
+            assert ex.submit(counter.is_the_same, counter).result(PATIENCE)
+            assert ex.submit([1].__len__).result(PATIENCE) == 1
+            assert ex.submit([1, 2].__len__).result(PATIENCE) == 2
+
+
 def test_what_cannot_be_pickled_fails_its_future_alone():
     with executor() as ex:
         assert ex.submit(lambda: 1).exception(PATIENCE) is not None
