@@ -409,6 +409,11 @@ int nearcall_builder_python_path(struct nearcall_builder *builder, const char *f
 // The nearcall-worker binary. Default: $NEARCALL_WORKER, else beside this executable, else on $PATH.
 int nearcall_builder_worker(struct nearcall_builder *builder, const char *binary);
 
+// Has the interpreter of the environment itself be the worker, by the package nearcall that is installed there
+// (pip install nearcall, of this library's version), instead of a nearcall-worker binary. The last one called of
+// this and nearcall_builder_worker() counts.
+int nearcall_builder_worker_from_python(struct nearcall_builder *builder);
+
 // Sets an environment variable for the Python processes, which otherwise have this process'.
 int nearcall_builder_env(struct nearcall_builder *builder, const char *name, const char *value);
 
@@ -760,6 +765,10 @@ int nearcall_call(const struct nearcall_engine *engine,
 int nearcall_cancel(const struct nearcall_engine *engine,
                     int64_t key,
                     bool *was_running);
+
+// Ends a task as nearcall_cancel() does, but only if no worker has begun it: none is interrupted or killed.
+// was_waiting (or NULL) gets false if a worker has it, it was over before, or this engine has no such task.
+int nearcall_cancel_waiting(const struct nearcall_engine *engine, int64_t key, bool *was_waiting);
 
 // Gives up a task whose answer nobody wants any more: its slot is free as soon as no worker has it. One that
 // runs, runs to its end. A key that is none, or used up, is nothing to give up.

@@ -740,6 +740,13 @@ public:
         return was_running;
     }
     bool cancel(const Ticket& ticket) const noexcept { return cancel(ticket.key()); }
+    // The same, but only if no worker has begun it: none is interrupted or killed.
+    bool cancel_waiting(std::int64_t key) const noexcept {
+        bool was_waiting = false;
+        nearcall_cancel_waiting(handle_.get(), key, &was_waiting);
+        return was_waiting;
+    }
+    bool cancel_waiting(const Ticket& ticket) const noexcept { return cancel_waiting(ticket.key()); }
     // Gives up a task by its key, as destroying its ticket does.
     void abandon(std::int64_t key) const noexcept { nearcall_abandon(handle_.get(), key); }
 
@@ -875,6 +882,10 @@ public:
         return set(nearcall_builder_python_path, folder);
     }
     Builder& worker(const std::string& binary) { return set(nearcall_builder_worker, binary); }
+    Builder& worker_from_python() {
+        nearcall_builder_worker_from_python(handle_.get());
+        return *this;
+    }
     Builder& env(const std::string& name, const std::string& value) {
         nearcall_builder_env(handle_.get(), name.c_str(), value.c_str());
         return *this;

@@ -169,6 +169,14 @@ pub unsafe extern "C" fn nearcall_builder_worker(
     })
 }
 
+/// Has the interpreter of the environment itself be the worker, by the package nearcall that is installed there
+/// (pip install nearcall, of this library's version), instead of a nearcall-worker binary. The last one called of
+/// this and nearcall_builder_worker() counts.
+#[unsafe(no_mangle)]
+pub extern "C" fn nearcall_builder_worker_from_python(builder: Option<&mut Builder>) -> c_int {
+    set(builder, Settings::worker_from_python)
+}
+
 /// Sets an environment variable for the Python processes, which otherwise have this process'.
 ///
 /// # Safety

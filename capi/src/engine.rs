@@ -195,16 +195,37 @@ pub extern "C" fn nearcall_cancel(
     key: i64,
     was_running: Option<&mut MaybeUninit<bool>>,
 ) -> c_int {
+    cancel(engine, key, was_running, engine::Engine::cancel)
+}
+
+/// Ends a task as nearcall_cancel() does, but only if no worker has begun it: none is interrupted or killed.
+/// `was_waiting` (or NULL) gets false if a worker has it, it was over before, or this engine has no such task.
+#[unsafe(no_mangle)]
+pub extern "C" fn nearcall_cancel_waiting(
+    engine: Option<&Engine>,
+    key: i64,
+    was_waiting: Option<&mut MaybeUninit<bool>>,
+) -> c_int {
+    cancel(engine, key, was_waiting, engine::Engine::cancel_waiting)
+}
+
+/// A key that is none is nothing to cancel.
+fn cancel(
+    engine: Option<&Engine>,
+    key: i64,
+    place: Option<&mut MaybeUninit<bool>>,
+    cancel: impl FnOnce(&engine::Engine, Key) -> bool,
+) -> c_int {
     guard(None, || {
-        let cancelled = match (running(engine), key_of(key)) {
-            (Ok(engine), Ok(key)) => Ok(engine.cancel(key)),
-            (Err(failure), _) => Err(failure),
-            (_, Err(_)) => Ok(false),
+        let engine = running(engine);
+        let cancelled = match (&engine, key_of(key)) {
+            (Ok(engine), Ok(key)) => cancel(engine, key),
+            _ => false,
         };
-        if let Some(place) = was_running {
-            place.write(*cancelled.as_ref().unwrap_or(&false));
+        if let Some(place) = place {
+            place.write(cancelled);
         }
-        cancelled.map(drop)
+        engine.map(drop)
     })
 }
 

@@ -221,6 +221,7 @@ static void what_goes_wrong_says_what_it_was(void) {
     nearcall_engine *engine = steps(2);
     nearcall_task *task = nearcall_task_new();
     int64_t key = 0, other = 0, third = 0, x = 0;
+    nearcall_health_report health;
 
     CHECK(nearcall_call(engine, step(task, "raise", 7), patience, answer, error) == NEARCALL_FLAG_ERROR);
     CHECK(nearcall_error_code(error) == NEARCALL_CODE_PYTHON);
@@ -248,8 +249,9 @@ static void what_goes_wrong_says_what_it_was(void) {
     CHECK(nearcall_wait(engine, other, 1000000, answer, error) == NEARCALL_FLAG_AGAIN);
     CHECK(nearcall_error_code(error) == NEARCALL_CODE_TIMED_OUT);
 
-    /* Cancelled while it runs; the other one goes on. */
     bool was_running = false;
+
+    /* Cancelled while it runs; the other one goes on. */
     CHECK(nearcall_cancel(engine, key, &was_running) == 0 && was_running);
     CHECK(nearcall_cancel(engine, key, &was_running) == 0 && !was_running);
     CHECK(nearcall_retrieve(engine, key, answer, error) == NEARCALL_FLAG_CANCELLED);
@@ -265,13 +267,25 @@ static void what_goes_wrong_says_what_it_was(void) {
     CHECK(nearcall_cancel(engine, -1, &was_running) == 0 && !was_running);
     CHECK(nearcall_abandon(engine, -1) == 0);
 
+    /* Cancelled while it waits, by who only wants that: the one that runs is left alone. */
+    bool was_waiting = false;
+    nearcall_engine *roomy = steps(8);
+    CHECK(nearcall_submit(roomy, step(task, "hang", 1), &key, error) == 0);
+    while (nearcall_health(roomy, &health, error) == 0 && health.running == 0) continue;
+    CHECK(nearcall_submit(roomy, step(task, "echo", 2), &other, error) == 0);
+    CHECK(nearcall_cancel_waiting(roomy, other, &was_waiting) == 0 && was_waiting);
+    CHECK(nearcall_retrieve(roomy, other, answer, error) == NEARCALL_FLAG_CANCELLED);
+    CHECK(nearcall_cancel_waiting(roomy, key, &was_waiting) == 0 && !was_waiting);
+    CHECK(nearcall_retrieve(roomy, key, answer, error) == NEARCALL_FLAG_AGAIN);
+    CHECK(nearcall_cancel_waiting(roomy, -1, &was_waiting) == 0 && !was_waiting);
+    nearcall_engine_free(roomy);
+
     /* Abandoned. */
     CHECK(nearcall_submit_by(engine, step(task, "hang", 1), 100000000, &key, error) == 0);
     CHECK(nearcall_abandon(engine, key) == 0);
     CHECK(nearcall_retrieve(engine, key, answer, error) == NEARCALL_FLAG_ALREADY_RETRIEVED);
 
     uint32_t pids[4];
-    nearcall_health_report health;
     CHECK(nearcall_call(engine, step(task, "echo", 8), patience, answer, error) == NEARCALL_FLAG_OK);
     CHECK(nearcall_worker_pids(engine, pids, 4) == 1 && pids[0] > 1);
     CHECK(nearcall_worker_pids(engine, NULL, 0) == 1);

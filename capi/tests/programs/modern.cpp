@@ -144,6 +144,7 @@ void tickets_are_tasks() {
         CHECK(!engine.retrieve(second).value().has_value());
         const nearcall::Result<nearcall::Answer> waited = engine.wait(second, 1ms);
         CHECK(!waited && waited.error().is_temporary());
+        CHECK(!engine.cancel_waiting(std::int64_t{-1}));
         // Moved, not abandoned.
         nearcall::Ticket moved = std::move(first);
         CHECK(engine.cancel(moved) && !engine.cancel(moved));

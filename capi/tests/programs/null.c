@@ -28,6 +28,7 @@ static void with_null(void) {
     CHECK(nearcall_builder_python(NULL, NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_builder_python_path(NULL, NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_builder_worker(NULL, NULL) == NEARCALL_FLAG_MISUSE);
+    CHECK(nearcall_builder_worker_from_python(NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_builder_env(NULL, NULL, NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_builder_clear_env(NULL, true) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_builder_compute_threads(NULL, 1) == NEARCALL_FLAG_MISUSE);
@@ -87,6 +88,7 @@ static void with_null(void) {
     CHECK(nearcall_wait(NULL, 1, 1, NULL, NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_call(NULL, NULL, 1, NULL, NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_cancel(NULL, 1, &boolean) == NEARCALL_FLAG_MISUSE && !boolean);
+    CHECK(nearcall_cancel_waiting(NULL, 1, NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_abandon(NULL, 1) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_shutdown(NULL, 1, NULL, NULL) == NEARCALL_FLAG_MISUSE);
     CHECK(nearcall_reload(NULL, 1, NULL, NULL) == NEARCALL_FLAG_MISUSE);
