@@ -7,7 +7,7 @@ SHELL := /bin/bash
 # "minor executable" of the Python that the worker in target/release is built for.
 PYTHON = $(lastword $(shell scripts/python default))
 
-.PHONY: help demo bench bench-quick test loom storm fuzz sanitize bench-python wheel check clean
+.PHONY: help demo bench bench-quick test install-c wheel loom storm fuzz sanitize check clean bench-python
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -37,6 +37,9 @@ yardstick:
 
 test: ## run all tests, with every kind of Python that is here
 	scripts/test
+
+install-c: ## install the C and C++ interface; PREFIX=folder says where
+	scripts/install-c "$(PREFIX)"
 
 bench-python: ## measure Python hosts beside ProcessPoolExecutor and the seed's driver: a minute, idle
 	scripts/bench-python

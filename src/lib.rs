@@ -87,6 +87,10 @@
 //! str`), and [`Arguments`] are what [`submit`](Engine::submit) needs of a struct. Values can also be
 //! written and read in whatever format serde has.
 //!
+//! # Awaiting
+//! [`Engine::call_async`] gives a future, and so does a [`Ticket`]. They need no runtime in particular:
+//! [`Engine::completions`] says who wakes them.
+//!
 //! # Layout
 //! Each line names only rooms below it, with three exceptions that `docs/architecture.md` tells of.
 //!

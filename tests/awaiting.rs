@@ -415,11 +415,16 @@ fn a_worker_that_ends_before_it_rings_leaves_its_answer_and_the_future_hears_of_
                 let engine = told.arm(slow.workers(1), &fault).start().unwrap();
                 within_tokio(async {
                     let waking = tokio::spawn(wake(engine.completions()));
-                    let first = engine.call_async(&Task::new().int(1), PATIENCE).await;
-                    assert_eq!(first.unwrap().int(0), Ok(1), "{point} {way:?}");
-                    assert!(told.first().is_some(), "{point} {way:?}: nobody came by");
-                    let second = engine.call_async(&Task::new().int(2), PATIENCE).await;
-                    assert_eq!(second.unwrap().int(0), Ok(2), "{point} {way:?}");
+                    // On a busy machine an answer may be there before anybody awaits it.
+                    for number in 0.. {
+                        let was_told = told.first().is_some();
+                        let answer = engine.call_async(&Task::new().int(number), PATIENCE).await;
+                        assert_eq!(answer.unwrap().int(0), Ok(number), "{point} {way:?}");
+                        if was_told {
+                            break;
+                        }
+                        assert!(number < 1_000, "{point} {way:?}: nobody came by");
+                    }
                     waking.abort();
                 });
             });

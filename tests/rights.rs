@@ -49,7 +49,7 @@ fn a_worker_has_no_descriptor_but_the_standard_ones_the_segments_and_the_bell() 
                 let target_of = |number| fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap();
                 let (segment, bell) = (target_of(segment), target_of(bell));
                 assert!(segment.starts_with("/dev/shm"), "{segment:?}");
-                assert_eq!(bell.to_str(), Some("anon_inode:[eventfd]"));
+                assert!(bell.to_str().unwrap().starts_with("pipe:"), "{bell:?}");
             }
             // The fork server: its own three, three workers' pidfds and pipes, and what it passes
             // their words on to, if that could be opened again.

@@ -51,6 +51,10 @@ pub struct Ground {
     stop: Box<dyn Fn() -> bool>,
 }
 
+/// How often a rival is asked once more that has failed: some do not come up on a machine that is busy for a
+/// moment (iceoryx2 gives up on services that take long to be created).
+const RIVAL_AGAIN: usize = 2;
+
 impl Ground {
     /// Nothing is started yet but the models written. Before anything is, `stop` is asked whether
     /// to end.
@@ -145,10 +149,18 @@ impl Ground {
             Program::Yardstick => self.yardstick.take(),
             Program::Rivals => self.rivals.take(),
         };
-        let outcome = match &mut peer {
+        let mut run = |this: &Self| match &mut peer {
             Some(peer) => peer.run(order),
-            None => peer.insert(self.start(program)?).run(order),
+            None => peer.insert(this.start(program)?).run(order),
         };
+        let mut outcome = run(self);
+        if let Program::Rivals = program {
+            for _ in 0..RIVAL_AGAIN {
+                let Err(error) = &outcome else { break };
+                eprintln!("once more: {error:#}");
+                outcome = run(self);
+            }
+        }
         match program {
             Program::Yardstick => self.yardstick = peer,
             Program::Rivals => self.rivals = peer,

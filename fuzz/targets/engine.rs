@@ -6,7 +6,10 @@
 #![no_main]
 
 use std::collections::{HashMap, VecDeque};
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
@@ -197,6 +200,8 @@ struct Run<'e> {
     /// Tasks that have entered the closure, in order.
     entered: Vec<usize>,
     closed: bool,
+    /// A future had to wait: the engine's own thread keeps deadlines from then on.
+    has_awaited: bool,
 }
 
 impl<'e> Run<'e> {
@@ -215,6 +220,7 @@ impl<'e> Run<'e> {
             running: Vec::new(),
             entered: Vec::new(),
             closed: false,
+            has_awaited: false,
         }
     }
 
@@ -226,7 +232,10 @@ impl<'e> Run<'e> {
             6 => self.retrieve(input),
             7 => self.wait(input),
             8 => self.retrieve_by_ticket(input),
-            9 => self.wait_by_ticket(input),
+            9 => match input.below(2) {
+                0 => self.wait_by_ticket(input),
+                _ => self.await_by_ticket(input),
+            },
             10 => self.drop_ticket(input),
             11 => {
                 let Some(ticket) = self.take_ticket(input) else { return };
@@ -291,7 +300,7 @@ impl<'e> Run<'e> {
         let manner = input.below(MANNERS.len());
         let (in_use, text) = (self.in_use(), text_of(number));
         let task = task(number, manner, &text).value(&Value::None);
-        let (deadline, is_late) = deadline(input);
+        let (deadline, is_late) = self.deadline(input);
         let submitted = match deadline {
             Some(deadline) => self.engine.submit_by(&task, deadline),
             None => self.engine.submit(&task),
@@ -302,6 +311,16 @@ impl<'e> Run<'e> {
                 self.note_submit(ticket, manner, is_late);
             }
             Err(error) => self.judge_refusal(&error, in_use),
+        }
+    }
+
+    fn deadline(&self, input: &mut Input<'_>) -> (Option<Deadline>, bool) {
+        let deadline = [None, None, Some(Deadline::NEVER), Some(Duration::ZERO.into())];
+        match deadline[input.below(4)] {
+            None => (None, false),
+            // When such a task ends is no step of ours then.
+            Some(_) if self.has_awaited => (Some(Deadline::NEVER), false),
+            Some(deadline) => (Some(deadline), deadline != Deadline::NEVER),
         }
     }
 
@@ -365,7 +384,7 @@ impl<'e> Run<'e> {
         let (first, second) = elements.split_at(len / 3);
         place.write(0, first.len(), second).expect("it is inside");
         place.write_bytes(0, 0, first).expect("it is inside");
-        let (deadline, is_late) = deadline(input);
+        let (deadline, is_late) = self.deadline(input);
         let task = task(number, manner, &text);
         let task = match input.below(8) {
             0 => return assert!(place.submit(&task.reserved(2)).is_err(), "there is none"),
@@ -470,6 +489,25 @@ impl<'e> Run<'e> {
             Some(ticket) => in_time(engine.wait(ticket, time)),
             None => panic!("task {number} is not answered in time"),
         });
+        self.tasks[number].standing = Standing::Over;
+    }
+
+    /// A future that is dropped without an answer abandons its task, too.
+    fn await_by_ticket(&mut self, input: &mut Input<'_>) {
+        let Some(ticket) = self.take_ticket(input) else { return };
+        let number = self.numbers[&ticket.key()];
+        let mut future = ticket.into_future();
+        let mut has_waited = false;
+        self.judge(number, |_| {
+            match Pin::new(&mut future).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(outcome) => outcome.map(Some),
+                Poll::Pending => {
+                    has_waited = true;
+                    Ok(None)
+                }
+            }
+        });
+        self.has_awaited |= has_waited;
         self.tasks[number].standing = Standing::Over;
     }
 
@@ -638,14 +676,6 @@ fn task(number: usize, manner: usize, text: &str) -> Task<'_> {
 }
 
 /// A task's deadline, if it has one, and whether it is over.
-fn deadline(input: &mut Input<'_>) -> (Option<Deadline>, bool) {
-    let deadline = [None, None, Some(Deadline::NEVER), Some(Duration::ZERO.into())];
-    match deadline[input.below(4)] {
-        None => (None, false),
-        Some(deadline) => (Some(deadline), deadline != Deadline::NEVER),
-    }
-}
-
 fn in_time(waited: Result<Answer, WaitError>) -> Result<Option<Answer>, RetrieveError> {
     match waited {
         Ok(answer) => Ok(Some(answer)),

@@ -1,6 +1,7 @@
 //! What all threads of the host share: segment, book, ring, and the steps of a task's life.
 
 use core::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -148,7 +149,7 @@ pub(crate) struct Core {
     pub(crate) book: Book,
     pub(crate) deadlines: Deadlines,
     /// Who awaits what.
-    pub(crate) notices: Notices,
+    pub(crate) notices: Arc<Notices>,
     pub(crate) spinning: Spinning,
     /// A copy of each slot's task, for when its worker dies; none if no task is done twice.
     copies: Box<[Mutex<TaskCopy>]>,
@@ -189,7 +190,7 @@ impl Core {
             },
             book: Book::new(sizes.slots, Generation::starting_at(random)),
             deadlines: Deadlines::new(sizes.slots),
-            notices: Notices::new(sizes.slots).map_err(system("create an eventfd"))?,
+            notices: Arc::new(Notices::new(sizes.slots).map_err(system("create a pipe"))?),
             spinning: Spinning::new(if cpus > 1 { config.poll_spin } else { Duration::ZERO }),
             copies: (0..if config.retries > 0 { sizes.slots } else { 0 })
                 .map(|_| Mutex::default())
@@ -972,7 +973,6 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use super::*;
     use crate::Engine;

@@ -29,9 +29,9 @@ where
 {
     let core = Arc::new(Core::new(&config, false)?);
     let workers_mapping = workers_mapping(&core)?;
-    let bell = FileIdentity::of(core.notices.bell());
-    let bell =
-        bell.map_err(|source| StartError::System { action: "look at an eventfd", source })?;
+    let button = FileIdentity::of(core.notices.button());
+    let button =
+        button.map_err(|source| StartError::System { action: "look at a pipe", source })?;
     let model = Arc::new(model);
     let mut threads = Vec::new();
     for place in 0..config.sizes.workers {
@@ -44,7 +44,7 @@ where
                 // SAFETY: the segment is `core`'s, which outlives this call, or it stays mapped for
                 // ever; its lock was initialised; each place is given to one thread.
                 let worker = unsafe {
-                    let notice = Notice::new(core.notices.bell(), bell);
+                    let notice = Notice::new(core.notices.button(), button);
                     let large = core.segment.large();
                     Worker::new(region, large, notice, place, core.patience, handler)
                 };

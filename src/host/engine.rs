@@ -231,6 +231,33 @@ impl Engine {
         self.finish_call(self.submit(task)?, deadline.into())
     }
 
+    /// What [`call`](Engine::call) does, into an answer whose memory is used again.
+    ///
+    /// # Errors
+    /// As for [`call`](Engine::call). After one of [`submit`](Engine::submit)'s the answer is unchanged,
+    /// after any other it is empty.
+    #[inline]
+    pub fn call_into(
+        &self,
+        task: &Task<'_>,
+        deadline: impl Into<Deadline>,
+        answer: &mut Answer,
+    ) -> Result<(), CallError> {
+        let ticket = self.submit(task)?;
+        match self.wait_into(&ticket, deadline, answer) {
+            Err(WaitError::TimedOut) => {
+                answer.payload().clear();
+                *answer = self.end_late(&ticket)?;
+            }
+            result => {
+                // Nothing is left to abandon, as in `finish_call`.
+                ticket.into_key();
+                result?;
+            }
+        }
+        Ok(())
+    }
+
     #[inline]
     pub(super) fn finish_call(
         &self,
@@ -259,8 +286,8 @@ impl Engine {
         &self.core
     }
 
-    pub(super) fn shared_core(&self) -> Arc<Core> {
-        self.core.clone()
+    pub(super) fn shared_core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     pub(super) fn ensure_dispatch(&self) -> std::io::Result<()> {

@@ -47,10 +47,10 @@ impl Server {
         config: &Config,
         found: &Found,
         segment: BorrowedFd<'_>,
-        bell: BorrowedFd<'_>,
+        button: BorrowedFd<'_>,
     ) -> io::Result<Self> {
         let (control, theirs) = socket::pair()?;
-        let descriptors = [theirs.as_fd(), segment, bell];
+        let descriptors = [theirs.as_fd(), segment, button];
         let mut command = Command::new(&found.worker);
         command.args(found.arguments).arg("--serve");
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));

@@ -6,19 +6,19 @@ use crate::faults;
 use crate::ring;
 use crate::shm::Completed;
 use crate::sys::memory::FileIdentity;
-use crate::sys::socket::ring_bell;
+use crate::sys::pipe::press;
 
-/// The bell of the host's event loop.
+/// The button that makes the host's event loop look ([`Chime`](crate::sys::pipe::Chime)).
 #[derive(Clone, Copy)]
 pub(crate) struct Notice<'a> {
-    bell: BorrowedFd<'a>,
+    button: BorrowedFd<'a>,
     /// What the descriptor is open to, unless the model has closed it.
     identity: FileIdentity,
 }
 
 impl<'a> Notice<'a> {
-    pub(crate) fn new(bell: BorrowedFd<'a>, identity: FileIdentity) -> Self {
-        Self { bell, identity }
+    pub(crate) fn new(button: BorrowedFd<'a>, identity: FileIdentity) -> Self {
+        Self { button, identity }
     }
 
     /// Says that the task in the slot at `index` is over.
@@ -27,10 +27,10 @@ impl<'a> Notice<'a> {
             return;
         }
         faults::point("serve.marked");
-        // What a model has opened in its stead must not be written to. (Another eventfd looks the same.)
-        // Then the host finds the mark in its next audit.
-        if FileIdentity::of(self.bell).is_ok_and(|found| found == self.identity) {
-            ring_bell(self.bell);
+        // What a model has opened in its stead must not be written to. Then the host finds in its next audit
+        // that the task is over.
+        if FileIdentity::of(self.button).is_ok_and(|found| found == self.identity) {
+            press(self.button);
         }
     }
 }

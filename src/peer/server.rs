@@ -131,9 +131,11 @@ pub fn run_as<R: Runtime>(
             println!("{}", version_json(language));
             return 0;
         }
-        ["--serve", control, segment, bell] => serve([control, segment, bell], program, runtime),
-        ["--worker", control, segment, bell, setup, place, incarnation] => {
-            worker_from_scratch([control, segment, bell, setup], place, incarnation, runtime)
+        ["--serve", control, segment, button] => {
+            serve([control, segment, button], program, runtime)
+        }
+        ["--worker", control, segment, button, setup, place, incarnation] => {
+            worker_from_scratch([control, segment, button, setup], place, incarnation, runtime)
         }
         _ => {
             eprintln!(
@@ -159,20 +161,20 @@ fn print_version(language: Option<&Language>) {
     }
 }
 
-/// What a process of the engine is given: its end of the control socket, the segment, and the bell of
-/// the host's event loop.
+/// What a process of the engine is given: its end of the control socket, the segment, and the button that
+/// makes the host's event loop look.
 struct Station {
     control: OwnedFd,
     segment: OwnedFd,
-    bell: OwnedFd,
+    button: OwnedFd,
     region: Region,
 }
 
 impl Station {
-    fn open([control, segment, bell]: [&str; 3]) -> Result<Self, PeerError> {
+    fn open([control, segment, button]: [&str; 3]) -> Result<Self, PeerError> {
         let control = inherited(control)?;
         let segment = inherited(segment)?;
-        let bell = inherited(bell)?;
+        let button = inherited(button)?;
         let system = |action| move |source| PeerError::System { action, source };
         let bytes = bytes_to_map(segment.as_fd()).map_err(system("look at the segment"))?;
         let base = memory::map_shared(segment.as_fd(), bytes).map_err(system("map the segment"))?;
@@ -180,7 +182,7 @@ impl Station {
         // process reaches it through the region only.
         let region = unsafe { Region::attach(base, bytes) }
             .map_err(|error| PeerError::Segment { reason: error.0 })?;
-        Ok(Self { control, segment, bell, region })
+        Ok(Self { control, segment, button, region })
     }
 
     fn tell(&self, message: &FromServer) -> Result<(), PeerError> {
@@ -490,8 +492,8 @@ impl<R: Runtime> Server<R> {
         let packet = encode_message(ToServer::Setup(self.setup.clone()))
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         socket::send(ours.as_fd(), &packet, None, Instant::now())?;
-        let Station { control, segment, bell, .. } = &self.station;
-        let descriptors = [control.as_fd(), segment.as_fd(), bell.as_fd(), theirs.as_fd()];
+        let Station { control, segment, button, .. } = &self.station;
+        let descriptors = [control.as_fd(), segment.as_fd(), button.as_fd(), theirs.as_fd()];
         let (program, arguments) =
             self.program.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut command = Command::new(program);
@@ -518,18 +520,18 @@ fn bury(child: Child, outlet: &mut Outlet) -> FromServer {
 }
 
 fn worker_from_scratch<R: Runtime>(
-    [control, segment, bell, setup]: [&str; 4],
+    [control, segment, button, setup]: [&str; 4],
     place: &str,
     incarnation: &str,
     runtime: impl FnOnce() -> R,
 ) -> Result<(), PeerError> {
-    rights::keep_only(&[control, segment, bell, setup])?;
+    rights::keep_only(&[control, segment, button, setup])?;
     process::set_signals();
     let not_a_number = PeerError::Control { reason: "a place that is no number" };
     let (Ok(place), Ok(incarnation)) = (place.parse(), incarnation.parse()) else {
         return Err(not_a_number);
     };
-    let station = Station::open([control, segment, bell])?;
+    let station = Station::open([control, segment, button])?;
     let heard = hear_setup(inherited(setup)?.as_fd())?;
     let Some(setup) = heard else { return Ok(()) };
     let mut runtime = runtime();
@@ -578,14 +580,14 @@ fn serve_tasks<R: Runtime>(
     faults::point("start.populated");
     // Where a model that closes descriptors by number is less likely to come upon them.
     let system = |action| move |source| PeerError::System { action, source };
-    for descriptor in [&mut station.segment, &mut station.bell] {
+    for descriptor in [&mut station.segment, &mut station.button] {
         *descriptor = memory::duplicate_high(descriptor.as_fd())
             .map_err(system("keep a descriptor of the engine's"))?;
     }
     let identity_of = |descriptor: &OwnedFd| {
         FileIdentity::of(descriptor.as_fd()).map_err(system("look at a descriptor of the engine's"))
     };
-    let (identity, bell_identity) = (identity_of(&station.segment)?, identity_of(&station.bell)?);
+    let (identity, of_button) = (identity_of(&station.segment)?, identity_of(&station.button)?);
     forked::watch().map_err(system("map a page"))?;
     // Again in a worker from scratch, where nothing changes by it.
     let model = rights::limit(&setup.limits).and_then(|()| runtime.instantiate());
@@ -598,10 +600,10 @@ fn serve_tasks<R: Runtime>(
             return Ok(1);
         }
     };
-    let Station { control, segment, bell, region } = station;
+    let Station { control, segment, button, region } = station;
     // Never closed: they may be somebody else's by then, and the process ends anyway.
-    let (segment, bell) = (ManuallyDrop::new(segment), ManuallyDrop::new(bell));
-    let notice = Notice::new(bell.as_fd(), bell_identity);
+    let (segment, button) = (ManuallyDrop::new(segment), ManuallyDrop::new(button));
+    let notice = Notice::new(button.as_fd(), of_button);
     let large = LargeArea::new(segment.as_fd(), identity, *region.layout());
     // SAFETY: the mapping lasts as long as the process; the host initialised the lock before it
     // started the fork server, and has one worker at a place at a time.

@@ -30,10 +30,11 @@ pub(crate) fn take_waiters(waiter: &AtomicU32) -> u32 {
     // Relaxed: ordered by the fence.
     let waiters = waiter.load(Ordering::Relaxed);
     if waiters != 0 {
-        // Whoever comes between the two looks after its own fence, and sees that the task is over.
-        waiter.store(0, Ordering::Relaxed);
+        // Relaxed: who comes later looks after its own fence, and sees that the task is over. All who
+        // are taken are told, be it of the slot's next task: then they ask again.
+        return waiter.swap(0, Ordering::Relaxed);
     }
-    waiters
+    0
 }
 
 /// Marks a slot whose task is over. Whether the bell has to be rung.

@@ -138,7 +138,7 @@ pub(crate) struct EntryWords {
 #[repr(C, align(64))]
 #[cfg_attr(loom, derive(Default))]
 pub(crate) struct CompletionWords {
-    /// 1 from when the bell was rung until the host looks at the bits: nobody has to ring it again.
+    /// 1 from when the button was pressed until the host looks at the bits: nobody has to press it again.
     /// Set by workers, taken back by the host.
     pub(crate) announced: AtomicU32,
     _zero: [AtomicU32; unmodelled(15)],

@@ -17,6 +17,62 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// A pipe that several processes press a button of to wake who listens. Bytes in it mean nothing but that
+/// there is something to look at.
+///
+/// Not an eventfd: who may press must not be able to take others' away, nor to make the listener's end one
+/// that waits, and what a descriptor is open to can be told from the inode of a pipe alone.
+pub(crate) struct Chime {
+    listener: OwnedFd,
+    button: OwnedFd,
+}
+
+impl Chime {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (listener, button) = pipe()?;
+        rustix::fs::fcntl_setfl(&button, OFlags::NONBLOCK)?;
+        Ok(Self { listener, button })
+    }
+
+    /// The end that becomes readable.
+    pub(crate) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// The end for others, to [`press`].
+    pub(crate) fn button(&self) -> BorrowedFd<'_> {
+        self.button.as_fd()
+    }
+
+    /// Has who listens look. Whatever is to be seen must be there before.
+    pub(crate) fn ring(&self) {
+        // Who answers takes all out first, and looks then. So the pipe never fills, and this never waits,
+        // whatever somebody else has made of the button's mode.
+        if available(self.listener()) == 0 {
+            press(self.button());
+        }
+    }
+
+    /// Takes out what is there. To be called before the look.
+    pub(crate) fn answer(&self) {
+        /// What a pipe holds, unless somebody presses all the time.
+        const ROUNDS: usize = 16;
+        let mut bytes = [0; PIPE_BUF];
+        for _ in 0..ROUNDS {
+            match read(self.listener(), &mut bytes) {
+                Ok(Some(count)) if count == bytes.len() => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Presses the button of a [`Chime`].
+pub(crate) fn press(button: BorrowedFd<'_>) {
+    // Fails when the pipe is full: then who listens is told already.
+    let _ = rustix::io::write(button, &[1]);
+}
+
 /// Descriptor 2.
 pub(crate) fn stderr() -> BorrowedFd<'static> {
     // SAFETY: the standard descriptors are open for as long as the process is: a process of the

@@ -135,12 +135,6 @@ fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// Rings a [`Bell`] of which this process has the descriptor.
-pub(crate) fn ring_bell(bell: BorrowedFd<'_>) {
-    // Fails only when it has been rung 2^64 - 2 times without being answered.
-    let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
-}
-
 /// A descriptor that one thread makes readable to wake another's [`readable`].
 pub(crate) struct Bell(OwnedFd);
 
@@ -151,7 +145,8 @@ impl Bell {
     }
 
     pub(crate) fn ring(&self) {
-        ring_bell(self.as_fd());
+        // Fails only when it has been rung 2^64 - 2 times without being answered.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     pub(crate) fn answer(&self) {

@@ -166,6 +166,18 @@ impl<'a> Task<'a> {
         self.arg(Arg::Reserved(index))
     }
 
+    /// Adds the next argument to a task that stays where it is.
+    #[inline]
+    pub fn push(&mut self, arg: Arg<'a>) {
+        self.args.push(arg);
+    }
+
+    /// Takes all arguments away. The memory stays, for the next ones.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.args.clear();
+    }
+
     /// The arguments so far.
     #[inline]
     pub fn args(&self) -> &[Arg<'a>] {

@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) open_loops: u64,
     /// `NEARCALL_FAULTS`: places in the workers' protocol at which some worker dies.
     pub(crate) faults: String,
+    /// Whether an event loop wakes those who await, instead of the library's own thread.
+    pub(crate) watched: bool,
 }
 
 impl Plan {
@@ -101,6 +103,7 @@ impl Plan {
             closed_loops: dice.u64(7..=10),
             open_loops: dice.u64(1..=2),
             faults: faults(&mut dice),
+            watched: dice.bool(),
         }
     }
 
@@ -116,7 +119,7 @@ fn pick<'a, T>(dice: &mut Rng, of: &'a [T]) -> &'a T {
 
 /// Deaths at named points (`src/faults.rs`), each of one of the later workers of each place.
 fn faults(dice: &mut Rng) -> String {
-    const POINTS: [&str; 13] = [
+    const POINTS: [&str; 15] = [
         "start.forked",
         "start.initialised",
         "claim.locked",
@@ -128,6 +131,8 @@ fn faults(dice: &mut Rng) -> String {
         "serve.finished",
         "serve.written",
         "serve.completed",
+        "serve.waking",
+        "serve.marked",
         "serve.parked",
         "serve.woken",
     ];

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nearcall::{Engine, Signature};
+use nearcall::{Completions, Engine, Signature};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::havoc;
 use crate::leaks::{self, MARK, Possessions};
@@ -118,6 +119,11 @@ pub(crate) fn run(
     let over = AtomicBool::new(false);
     thread::scope(|threads| {
         threads.spawn(|| watch.run(&engine, record, || over.load(Ordering::Relaxed)));
+        if plan.watched {
+            let completions = engine.completions();
+            let over = &over;
+            threads.spawn(move || dispatch(&completions, || over.load(Ordering::Relaxed)));
+        }
         setting.play();
         over.store(true, Ordering::Relaxed);
     });
@@ -125,6 +131,18 @@ pub(crate) fn run(
     drop(watch);
     before.compare(record);
     Ok(())
+}
+
+/// The plainest event loop: of one descriptor.
+fn dispatch(completions: &Completions, is_over: impl Fn() -> bool) {
+    let mut keys = Vec::new();
+    let patience = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+    while !is_over() {
+        let readable = PollFd::new(completions, PollFlags::IN);
+        // Whatever it says: nothing is lost by a look too many.
+        let _ = poll(&mut [readable], Some(&patience));
+        completions.dispatch(&mut keys);
+    }
 }
 
 fn start(plan: &Plan, worker: &Path, ledger: &Ledger) -> anyhow::Result<Engine> {

@@ -1,5 +1,7 @@
 //! Callers of every kind, and the check of how each task ends.
 
+mod awaiting;
+
 use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,6 +37,10 @@ enum Way {
     Wait,
     /// Submit some, ask for each again and again.
     Poll,
+    /// Submit some, await all at once.
+    Await,
+    /// The same, and drop some of the futures.
+    AwaitAndDrop,
     /// Drop some tickets.
     Drop,
     /// Wait by value, and not for long: the task is abandoned then.
@@ -51,7 +57,9 @@ impl Way {
             0..20 => Self::Call,
             20..25 => Self::HastyCall,
             25..50 => Self::Wait,
-            50..75 => Self::Poll,
+            50..60 => Self::Poll,
+            60..70 => Self::Await,
+            70..75 => Self::AwaitAndDrop,
             75..80 => Self::Drop,
             80..85 => Self::GiveUp,
             85..93 => Self::Deadline,
@@ -65,6 +73,8 @@ impl Way {
             Self::HastyCall => "call with a deadline",
             Self::Wait => "submit and wait",
             Self::Poll => "submit and retrieve",
+            Self::Await => "submit and await",
+            Self::AwaitAndDrop => "submit, await and drop",
             Self::Drop => "submit and drop",
             Self::GiveUp => "submit and give up",
             Self::Deadline => "submit by a deadline",
@@ -174,6 +184,8 @@ impl<'s> Submitter<'s> {
         choices.truncate(pending.len());
         match way {
             Way::Poll => self.poll(pending),
+            Way::Await => self.await_all(pending, &[(false, 0); BATCH as usize]),
+            Way::AwaitAndDrop => self.await_all(pending, &choices),
             Way::Drop => {
                 let (dropped, kept): (Vec<_>, Vec<_>) =
                     pending.into_iter().zip(choices).partition(|(_, (drop, _))| *drop);

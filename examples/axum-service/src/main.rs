@@ -21,6 +21,7 @@ mod service;
 mod settings;
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use nearcall::{Engine, Signature};
@@ -35,7 +36,18 @@ use settings::Settings;
 type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
-async fn main() -> Result<(), Failure> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        // In words: a start that fails says what to do.
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Failure> {
     let settings = Settings::from_environment()?;
     // From here on: a signal that comes while the model is being imported is not lost.
     let mut terminate = signal(SignalKind::terminate())?;

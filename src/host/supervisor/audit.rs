@@ -67,13 +67,14 @@ impl Supervisor {
         self.retire(now);
         // Relaxed: looked at again and again.
         let head = self.core.segment.region().ring().head.load(Ordering::Relaxed);
+        // Also for tasks that are over, and taken by another: whoever awaits them has to hear of that.
+        let is_awaited = self.core.notices.audit(|key| self.core.is_over(key));
         // Entries without tasks are none that honest parties leave for long.
-        if self.core.book.in_use() > 0 || head != self.core.tail() {
+        if self.core.book.in_use() > 0 || head != self.core.tail() || is_awaited {
             self.audit.idle_ticks = 0;
             self.watch_the_busy();
             self.replace_stopped();
             self.forget_histories();
-            self.core.notices.audit(|key| self.core.is_over(key));
             return self.check_progress();
         }
         self.audit.ticks_without_progress = 0;

@@ -129,6 +129,7 @@ impl Supervisor {
                 }
             }
         }
+        core.notices.look_after_death();
         // All of them: a wake that it was about to pass on may be marked as given.
         self.rouse_all();
     }

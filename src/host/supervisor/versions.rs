@@ -96,7 +96,7 @@ impl Supervisor {
         // What a worker may have scribbled there.
         self.core.segment.region().publish_header();
         let descriptor = self.core.segment.descriptor();
-        let server = Server::start(&self.config, found, descriptor, self.core.notices.bell())?;
+        let server = Server::start(&self.config, found, descriptor, self.core.notices.button())?;
         server.tell(&ToServer::Setup(self.config.setup.clone()))?;
         self.versions_made += 1;
         let number = self.versions_made;

@@ -286,7 +286,7 @@ fn an_answer_with_a_step_broken_fails() {
         for (file, text) in [
             (world, "fence_after_rmw(); // behind the outcome"),
             (ask, "fence(Ordering::SeqCst);"),
-            (ask, "waiter.store(0, "),
+            (ask, "waiter.swap(0, "),
         ] {
             fails_with(&[Flaw::Step(file, text, How::Skipped)], || explore(an_answer(by)));
         }

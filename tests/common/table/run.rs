@@ -71,6 +71,7 @@ where
     let seen = {
         let host = <H as HostFor<'_>>::Host::new(&engine);
         let mut runner = Runner {
+            case: &case.name,
             engine: &engine,
             host,
             folder: &folder,
@@ -121,6 +122,8 @@ impl Drop for Folder {
 }
 
 struct Runner<'e, H> {
+    /// Its name.
+    case: &'e str,
     engine: &'e Engine,
     host: H,
     folder: &'e Folder,
@@ -135,7 +138,7 @@ impl<'e, H: Host<'e>> Runner<'e, H> {
         for (index, step) in steps.iter().enumerate() {
             self.note_workers();
             if let Err(complaint) = self.carry_out(step) {
-                panic!("step {}, {step:?}: {complaint}", index + 1);
+                panic!("{}, step {}, {step:?}: {complaint}", self.case, index + 1);
             }
         }
     }

@@ -241,6 +241,11 @@ impl Client {
     }
 
     async fn send(&mut self, request: Request<String>) -> Result<Reply, hyper::Error> {
+        let reply = tokio::time::timeout(2 * PATIENCE, self.exchange(request)).await;
+        reply.unwrap_or_else(|_| panic!("no reply after {:?}", 2 * PATIENCE))
+    }
+
+    async fn exchange(&mut self, request: Request<String>) -> Result<Reply, hyper::Error> {
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status().as_u16();
