@@ -123,14 +123,9 @@ impl Notices {
                 None
             }
         };
-        let has_others = awaited.interests.iter().any(|interest| interest.key != key);
         drop(awaited);
         // Not under the lock: a waker's drop is foreign code.
         drop(old);
-        if has_others {
-            // A slot has one task at a time: the others' are over.
-            self.mark(key.index());
-        }
     }
 
     /// This is not to be done any more when the task of `key` is over. Whether it was.
@@ -378,6 +373,69 @@ mod tests {
     fn engine() -> Engine {
         let model = |_: &Args<'_>| Ok(Value::Int(7));
         Engine::builder("test:seven").workers(1).slots(4).start_with(model).unwrap()
+    }
+
+    /// A worker that is late in telling of a slot's last task takes the asking of the next one's back.
+    #[test]
+    fn a_mark_of_the_task_before_costs_nobody_his_own() {
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let model = move |_: &Args<'_>| {
+            let _ = gate.lock().recv();
+            Ok(Value::Int(7))
+        };
+        let engine = Engine::builder("test:gate").workers(1).slots(1).start_with(model).unwrap();
+        let completions = engine.completions();
+        let key = engine.submit(&Task::new()).unwrap().into_key();
+        assert_eq!(engine.notify(key), Ok(false));
+        let slot = engine.core().slot(key).unwrap();
+        assert_eq!(ring::take_waiters(&slot.words.waiter), AWAITS, "as the late one does");
+        ring::mark(engine.core().segment.region().completed(), key.index());
+        let mut over = Vec::new();
+        assert!(completions.dispatch(&mut over));
+        assert!(over.is_empty());
+        open.send(()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while over.is_empty() {
+            assert!(Instant::now() < deadline, "nobody is told");
+            completions.dispatch(&mut over);
+        }
+        assert_eq!(over, [key]);
+    }
+
+    /// Polled for another reason than its wake, a future finds its answer before anybody dispatches.
+    #[test]
+    fn no_waker_is_kept_once_its_future_is_done() {
+        use std::future::Future;
+        use std::pin::pin;
+        use std::task::{Context, Poll, Wake};
+        struct Nothing;
+        impl Wake for Nothing {
+            fn wake(self: Arc<Self>) {}
+        }
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let model = move |_: &Args<'_>| {
+            let _ = gate.lock().recv();
+            Ok(Value::Int(7))
+        };
+        let engine = Engine::builder("test:gate").workers(1).slots(1).start_with(model).unwrap();
+        let _completions = engine.completions();
+        let nothing = Arc::new(Nothing);
+        let waker = Waker::from(nothing.clone());
+        let mut future = pin!(engine.call_async(&Task::new(), Duration::from_secs(10)));
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        open.send(()).unwrap();
+        let key = future.key().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !engine.core().is_over(key) {
+            assert!(Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        let done = future.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(matches!(done, Poll::Ready(Ok(_))));
+        drop(waker);
+        assert_eq!(Arc::strong_count(&nothing), 1);
     }
 
     /// An event loop that does not come by for an hour.
