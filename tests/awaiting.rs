@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::crash::{Told, Way};
 use common::{Bench, PATIENCE, leak_free, signal, wait_until};
@@ -97,8 +97,12 @@ fn poll_once<F: Future + Unpin>(future: &mut F, waker: &Arc<Counted>) -> Poll<F:
 
 fn within_tokio<F: Future>(future: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let start = Instant::now();
     let limited = async { tokio::time::timeout(PATIENCE, future).await };
-    runtime.block_on(limited).unwrap()
+    let output = runtime.block_on(limited).unwrap();
+    // When its time is over, tokio polls it once more, and finds what nobody has told.
+    assert!(start.elapsed() < PATIENCE / 2, "it was not woken");
+    output
 }
 
 async fn wake(completions: Completions) -> Vec<Key> {
@@ -138,6 +142,23 @@ fn an_awaited_call_is_answered_without_any_runtime() {
         }
         assert_eq!(engine.in_use(), 0);
     });
+}
+
+/// An audit, ten times a second, mends what was not told: so a thousand of them take longer than this.
+#[test]
+fn awaited_calls_are_answered_when_they_are_and_not_by_an_audit() {
+    const BOUND: Duration = Duration::from_secs(20);
+    for policy in [WaitPolicy::Park, WaitPolicy::Adaptive] {
+        leak_free(|bench| {
+            let engine = echo(bench).wait_policy(policy).workers(1).start().unwrap();
+            let start = Instant::now();
+            for number in 0..1_000 {
+                let answer = block_on(engine.call_async(&Task::new().int(number), PATIENCE));
+                assert_eq!(answer.unwrap().int(0), Ok(number));
+                assert!(start.elapsed() < BOUND, "{number} calls took {BOUND:?}");
+            }
+        });
+    }
 }
 
 /// `IntoFuture` by its own name, which is what `.await` calls.
@@ -688,7 +709,7 @@ fn tasks_with_tensors_in_place_are_awaited_too() {
 }
 
 #[test]
-fn who_stops_the_worker_does_not_stop_the_event_loop() {
+fn a_worker_that_was_stopped_answers_what_is_awaited_when_it_goes_on() {
     leak_free(|bench| {
         let engine = echo(bench).workers(1).start().unwrap();
         let pid = engine.worker_pids()[0];

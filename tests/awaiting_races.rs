@@ -487,3 +487,57 @@ fn gated_processes(bench: &Bench) -> (Engine, ()) {
     let sleep = bench.builder("sleep").signature(Signature::new().int("ms"));
     (sleep.workers(1).start().unwrap(), ())
 }
+
+/// Whatever a worker writes over what is said to event loops, all the time: a future is woken by an audit.
+#[test]
+fn words_that_are_overwritten_all_the_time_cost_a_future_no_more_than_some_audits() {
+    // `docs/shm-layout.md`, with 2 workers and 4 slots.
+    const ANNOUNCED: u64 = 768 + 16 * 64;
+    const COMPLETED: u64 = ANNOUNCED + 64;
+    const SLOTS: u64 = 4096;
+    for watched in [true, false] {
+        leak_free(|bench| {
+            let slow = bench.builder("slow_echo").signature(Signature::new().int("x"));
+            let engine = slow.workers(2).slots(4).slot_bytes(256).start().unwrap();
+            let path = fs::read_dir("/proc/self/fd").unwrap().find_map(|entry| {
+                let path = entry.unwrap().path();
+                let target = fs::read_link(&path).ok()?;
+                target.to_str()?.starts_with("/dev/shm/nearcall-").then_some(path)
+            });
+            let segment = File::options().write(true).open(path.unwrap()).unwrap();
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::SeqCst) {
+                        segment.write_all_at(&1_u32.to_ne_bytes(), ANNOUNCED).unwrap();
+                        segment.write_all_at(&0_u64.to_ne_bytes(), COMPLETED).unwrap();
+                        for slot in 0..4 {
+                            segment.write_all_at(&[0; 4], SLOTS + slot * 384 + 8).unwrap();
+                        }
+                    }
+                });
+                if watched {
+                    scope.spawn(|| {
+                        let completions = engine.completions();
+                        while !done.load(Ordering::SeqCst) {
+                            if is_rung(completions.as_fd(), 50) {
+                                completions.dispatch(&mut Vec::new());
+                            }
+                        }
+                    });
+                }
+                for number in 0..40 {
+                    let waker = Arc::<Counted>::default();
+                    let mut future = engine.call_async(&Task::new().int(number), PATIENCE);
+                    if poll_once(&mut future, &waker).is_pending() {
+                        let woken = holds_within_the_bound(|| waker.times() > 0);
+                        let is_ready = poll_once(&mut future, &waker).is_ready();
+                        done.store(!woken || !is_ready, Ordering::SeqCst);
+                        assert!(woken && is_ready, "{number}: {woken}, {is_ready}");
+                    }
+                }
+                done.store(true, Ordering::SeqCst);
+            });
+        });
+    }
+}

@@ -72,8 +72,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # `wait` and `as_completed` put whom they want told in here, and nowhere else.
-    @property  # type: ignore[override]
-    def _waiters(self) -> "List[Any]":
+    @property
+    def _waiters(self) -> "List[Any]":  # type: ignore[override]
         if self._state == PENDING:
             self._arm()
         return self._told

@@ -370,3 +370,60 @@ fn an_event_loop_with_a_step_broken_fails() {
         fails_with(&[Flaw::Step(file, text, how)], || explore(an_event_loop(false)));
     }
 }
+
+/// Two who mark slots of different words, and a loop that collects until it has both: none is overlooked, and
+/// what was done before a mark is seen by whoever finds it.
+fn marks_in_two_words() {
+    use crate::shm::{Completed, CompletionWords};
+    use crate::sync::{AtomicU32, AtomicU64};
+    const PLACES: [u16; 2] = [0, 64];
+    #[derive(Default)]
+    struct Marks {
+        words: CompletionWords,
+        slots: [AtomicU64; 2],
+        over: [AtomicU32; 2],
+    }
+    impl Marks {
+        fn completed(&self) -> Completed<'_> {
+            Completed { words: &self.words, slots: &self.slots }
+        }
+    }
+    let bell = Arc::new(World::new(4, 2, 2));
+    let marks = Arc::<Marks>::default();
+    let markers = [0, 1].map(|number| {
+        let (bell, marks) = (bell.clone(), marks.clone());
+        thread::spawn(move || {
+            marks.over[number].store(1, Ordering::Relaxed);
+            if ring::mark(marks.completed(), PLACES[number]) {
+                bell.bell.ring();
+            }
+        })
+    });
+    let mut seen = 0;
+    while seen < 2 {
+        bell.bell.wait();
+        ring::collect(marks.completed(), |index| {
+            let over = &marks.over[usize::from(index / 64)];
+            assert_eq!(over.load(Ordering::Relaxed), 1, "marked too early");
+            seen += 1;
+        });
+    }
+    for marker in markers {
+        marker.join().unwrap();
+    }
+}
+
+#[test]
+fn no_mark_is_overlooked() {
+    explore_within(3, marks_in_two_words);
+}
+
+#[test]
+fn marks_with_an_ordering_broken_fail() {
+    for text in ["announced.swap(1, ", "announced.swap(0, ", "word.fetch_or(bit, ", "word.swap(0, "]
+    {
+        fails_with(&[Flaw::Step("ring/completion.rs", text, How::Relaxed)], || {
+            explore_within(3, marks_in_two_words);
+        });
+    }
+}

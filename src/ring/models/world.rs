@@ -141,7 +141,7 @@ impl EventLoopBell {
         Self { rung: Mutex::new(false), changed: Condvar::new() }
     }
 
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         if lives_on() {
             *self.rung.lock().unwrap() = true;
             self.changed.notify_all();

@@ -12,8 +12,8 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
-    /// The hosts, each with its runner's path, where it is in this repository.
-    pub(crate) hosts: BTreeMap<String, Option<String>>,
+    /// The hosts, each with its runner's path.
+    pub(crate) hosts: BTreeMap<String, String>,
     pub(crate) engine: BTreeMap<String, Option<u64>>,
     /// Codes that no case expects, and why not.
     pub(crate) unreached: BTreeMap<String, String>,
