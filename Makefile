@@ -69,7 +69,7 @@ check: ## format, lints, documentation, licences and sources
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets -- -D warnings
-	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets --features nearcall/arrow,nearcall/faults,nearcall/fuzzing,nearcall/ndarray -- -D warnings
+	PYO3_PYTHON="$(PYTHON)" cargo clippy --locked --workspace --all-targets --features nearcall/arrow,nearcall/faults,nearcall/fuzzing,nearcall/ndarray,nearcall-c/bench -- -D warnings
 	cargo clippy --locked --manifest-path fuzz/Cargo.toml --target-dir target/fuzz -- -D warnings
 	PYO3_PYTHON="$(PYTHON)" RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --features nearcall/arrow,nearcall/ndarray
 	@if command -v cargo-deny >/dev/null; then cargo deny --workspace check bans licenses sources && \
