@@ -175,16 +175,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 self.set_exception(result)
 
     def _fail(self, error: errors.Error) -> None:
-        if isinstance(error, errors.Cancelled):
-            # Whoever has cancelled it holds the lock until the future says so.
-            with self._condition:
-                return
         self._pool.settled(self._key)
         if isinstance(error, errors.WorkerDied):
             died = WorkerDied(*error.args)
             died.__dict__.update(error.__dict__)
             error = died
         with self._condition:
+            # Who has cancelled the future holds the lock until it says so.
             if self._state not in _OVER:
                 self.set_exception(error)
 

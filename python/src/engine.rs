@@ -1,19 +1,17 @@
 //! The engine as a Python class.
 
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use nearcall::{Answer, AsKey, Key, Task, Value, WaitPolicy, WorkerState};
+use nearcall::{Answer, AsKey, Key, Task, Value, WaitPolicy};
 use nearcall_worker::convert;
-use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyList};
+use pyo3::types::PyDict;
 
+use crate::completions::Completions;
 use crate::task::Parameters;
+use crate::ticket::{Named, Ticket};
 use crate::waiting::{self, Limit};
-use crate::{errors, options};
+use crate::{errors, options, report};
 
 /// What `nearcall.Engine` inherits from.
 #[pyclass(frozen, subclass, module = "nearcall._native")]
@@ -21,39 +19,6 @@ pub(crate) struct Engine {
     /// `None` from the moment on in which Python lets go of it.
     engine: Option<Arc<nearcall::Engine>>,
     parameters: Parameters,
-}
-
-/// A task as Python names it: by its ticket or its key.
-#[derive(Clone, Copy)]
-struct Named {
-    key: Key,
-    all_slept: bool,
-}
-
-impl AsKey for Named {
-    fn as_key(&self) -> Key {
-        self.key
-    }
-
-    fn all_slept(&self) -> bool {
-        self.all_slept
-    }
-}
-
-impl Named {
-    #[inline]
-    fn read(task: &Bound<'_, PyAny>) -> PyResult<Self> {
-        if let Ok(ticket) = task.cast::<Ticket>() {
-            return Ok(ticket.get().named);
-        }
-        let number = task.cast::<PyInt>().map_err(|_| {
-            PyTypeError::new_err("a task is named by its ticket, or its key (an int)")
-        })?;
-        let key = number.extract::<u64>().ok().and_then(Key::from_number);
-        // Such a number is none that a key could have: nobody has given it.
-        let key = key.ok_or_else(|| PyValueError::new_err(format!("{number} is no key")))?;
-        Ok(Self { key, all_slept: false })
-    }
 }
 
 #[inline]
@@ -64,7 +29,7 @@ fn object<'py>(py: Python<'py>, answer: &Answer) -> PyResult<Bound<'py, PyAny>> 
 impl Engine {
     /// Always there while Python can reach it.
     #[inline]
-    fn engine(&self) -> &Arc<nearcall::Engine> {
+    pub(crate) fn engine(&self) -> &Arc<nearcall::Engine> {
         match &self.engine {
             Some(engine) => engine,
             None => unreachable!("an object that is being dropped was called"),
@@ -116,7 +81,7 @@ impl Engine {
         arguments: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Ticket> {
         let named = this.get().submit_named(this.py(), Limit::new(timeout)?, arguments)?;
-        Ok(Ticket { engine: this.clone().unbind(), named, is_released: AtomicBool::new(false) })
+        Ok(Ticket::new(this.clone().unbind(), named))
     }
 
     /// Accepts a task, and gives its key: a positive number that is the caller's to look after.
@@ -168,7 +133,7 @@ impl Engine {
 
     /// Waits for the answer of a task, at most so many seconds, which do not end the task.
     #[pyo3(signature = (task, timeout=None))]
-    fn wait<'py>(
+    pub(crate) fn wait<'py>(
         &self,
         py: Python<'py>,
         task: &Bound<'py, PyAny>,
@@ -181,7 +146,7 @@ impl Engine {
 
     /// Takes the answer of a task; `pending` while it is not done.
     #[pyo3(signature = (task, pending=None))]
-    fn retrieve<'py>(
+    pub(crate) fn retrieve<'py>(
         &self,
         py: Python<'py>,
         task: &Bound<'py, PyAny>,
@@ -195,7 +160,7 @@ impl Engine {
     }
 
     /// Ends a task that is not done, waiting or running; whether it was so.
-    fn cancel(&self, task: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub(crate) fn cancel(&self, task: &Bound<'_, PyAny>) -> PyResult<bool> {
         Ok(self.engine().cancel(Named::read(task)?))
     }
 
@@ -245,7 +210,7 @@ impl Engine {
 
     /// What an event loop watches to hear of tasks that are over.
     fn completions(&self) -> Completions {
-        Completions { completions: self.engine().completions(), keys: Mutex::default() }
+        Completions::new(self.engine().completions())
     }
 
     /// The process ids of the workers that serve.
@@ -257,55 +222,20 @@ impl Engine {
     fn health<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let engine = Arc::clone(self.engine());
         let Some(health) = py.detach(move || engine.health()) else { return Ok(None) };
-        let told = PyDict::new(py);
-        told.set_item("is_well", health.is_well)?;
-        told.set_item("takes_tasks", health.takes_tasks)?;
-        told.set_item("supervisor_responds", health.supervisor_responds)?;
-        told.set_item("wanted", health.wanted)?;
-        told.set_item("in_use", health.in_use)?;
-        told.set_item("deaths", health.deaths)?;
-        let workers = PyList::empty(py);
-        for worker in health.workers {
-            let one = PyDict::new(py);
-            one.set_item("place", worker.place)?;
-            one.set_item("pid", worker.pid)?;
-            one.set_item("state", state(worker.state))?;
-            one.set_item("running", worker.running.map(|(key, _)| key.get()))?;
-            let seconds = worker.running.map(|(_, time): (Key, Duration)| time.as_secs_f64());
-            one.set_item("running_for", seconds)?;
-            one.set_item("tasks", worker.tasks)?;
-            workers.append(one)?;
-        }
-        told.set_item("workers", workers)?;
-        Ok(Some(told))
+        report::health(py, health).map(Some)
     }
 
     /// What the workers have of the machine's memory, in bytes.
     fn memory<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let engine = Arc::clone(self.engine());
         let memory = py.detach(move || engine.memory());
-        let told = |worker: nearcall::WorkerMemory| {
-            let one = PyDict::new(py);
-            one.set_item("pid", worker.pid)?;
-            one.set_item("resident", worker.resident)?;
-            one.set_item("proportional", worker.proportional)?;
-            one.set_item("private", worker.private)?;
-            Ok(one)
-        };
-        memory.into_iter().map(told).collect()
+        memory.into_iter().map(|worker| report::memory(py, worker)).collect()
     }
 
     /// How the workers came to be.
     #[getter]
     fn start_report<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(report) = self.engine().start_report() else { return Ok(None) };
-        let told = PyDict::new(py);
-        told.set_item("worker", report.worker.as_os_str())?;
-        told.set_item("python", report.python.as_ref().map(|python| python.as_os_str()))?;
-        told.set_item("forked", report.forked)?;
-        told.set_item("import_threads", report.import_threads)?;
-        told.set_item("suspect", &report.suspect)?;
-        Ok(Some(told))
+        self.engine().start_report().map(|started| report::start(py, started)).transpose()
     }
 
     /// Slots that hold a task or an answer that was not retrieved.
@@ -364,111 +294,6 @@ impl Drop for Engine {
         // It may take a third of a second, in which others shall run.
         if let Some(engine) = self.engine.take() {
             Python::attach(|py| py.detach(|| drop(engine)));
-        }
-    }
-}
-
-/// A descriptor that is readable when a task that was asked for is over, and how to hear which.
-#[pyclass(frozen, module = "nearcall._native")]
-pub(crate) struct Completions {
-    completions: nearcall::Completions,
-    /// For the next dispatch: its memory is used again.
-    keys: Mutex<Vec<Key>>,
-}
-
-#[pymethods]
-impl Completions {
-    fn fileno(&self) -> RawFd {
-        self.completions.as_raw_fd()
-    }
-
-    /// The keys of tasks that are over since the last call; `None`: the engine is over, and so is this.
-    fn dispatch<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        // Nobody waits with it locked, but for the GIL.
-        let mut keys = std::mem::take(&mut *self.keys());
-        let goes_on = self.completions.dispatch(&mut keys);
-        let told = PyList::new(py, keys.iter().map(|key| key.get()))?;
-        keys.clear();
-        *self.keys() = keys;
-        Ok(goes_on.then_some(told))
-    }
-}
-
-impl Completions {
-    fn keys(&self) -> MutexGuard<'_, Vec<Key>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn state(state: WorkerState) -> &'static str {
-    match state {
-        WorkerState::Starting => "starting",
-        WorkerState::Standby => "standby",
-        WorkerState::Idle => "idle",
-        WorkerState::Running => "running",
-        WorkerState::Computing => "computing",
-        WorkerState::Stuck => "stuck",
-        WorkerState::Stopped => "stopped",
-        WorkerState::Leaving => "leaving",
-        WorkerState::Ended => "ended",
-        _ => "unknown",
-    }
-}
-
-/// An accepted task. When it goes, the task is given up.
-#[pyclass(frozen, module = "nearcall")]
-pub(crate) struct Ticket {
-    engine: Py<Engine>,
-    named: Named,
-    is_released: AtomicBool,
-}
-
-#[pymethods]
-impl Ticket {
-    /// The key, while the ticket stays responsible for the task.
-    #[getter]
-    fn key(&self) -> u64 {
-        self.named.key.get()
-    }
-
-    /// The key alone: the ticket gives the task up no more.
-    #[pyo3(name = "into_key")]
-    fn release(&self) -> u64 {
-        // Relaxed: the GIL orders it.
-        self.is_released.store(true, Ordering::Relaxed);
-        self.key()
-    }
-
-    /// Waits for the answer, at most so many seconds, which do not end the task.
-    #[pyo3(signature = (timeout=None))]
-    fn wait<'py>(this: &Bound<'py, Self>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
-        this.get().engine.get().wait(this.py(), this.as_any(), timeout)
-    }
-
-    /// Takes the answer; `pending` while it is not there.
-    #[pyo3(signature = (pending=None))]
-    fn retrieve<'py>(
-        this: &Bound<'py, Self>,
-        pending: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        this.get().engine.get().retrieve(this.py(), this.as_any(), pending)
-    }
-
-    /// Ends the task if it is not done; whether it was so.
-    fn cancel(this: &Bound<'_, Self>) -> PyResult<bool> {
-        this.get().engine.get().cancel(this.as_any())
-    }
-
-    fn __repr__(&self) -> String {
-        format!("<nearcall.Ticket {}>", self.named.key)
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        // Relaxed: as above. For a task that was retrieved this finds nothing to do.
-        if !self.is_released.load(Ordering::Relaxed) {
-            self.engine.get().engine().abandon(self.named.key);
         }
     }
 }

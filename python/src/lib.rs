@@ -1,7 +1,10 @@
 //! `nearcall._native`: what the Python package `nearcall` is made of.
 //!
 //! # Layout
-//! - `engine`: the class that `nearcall.Engine` inherits from, and its tickets, and what an event loop watches
+//! - `engine`: the class that `nearcall.Engine` inherits from
+//! - `ticket`: a task as Python has it
+//! - `completions`: what an event loop watches
+//! - `report`: what an engine tells of itself
 //! - `options`: what an engine is started with
 //! - `task`: Python's keyword arguments to a task
 //! - `waiting`: waits without the GIL, which signals end
@@ -10,10 +13,13 @@
 //! Answers and values are `nearcall_worker::convert`'s, so that a host sees what a model sees. The
 //! worker is all in `nearcall_worker`: [`_native`] has its door.
 
+mod completions;
 mod engine;
 mod errors;
 mod options;
+mod report;
 mod task;
+mod ticket;
 mod waiting;
 
 use pyo3::prelude::*;
@@ -22,7 +28,11 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::engine::{Completions, Engine, Ticket};
+    use super::completions::Completions;
+    #[pymodule_export]
+    use super::engine::Engine;
+    #[pymodule_export]
+    use super::ticket::Ticket;
 
     use std::ffi::OsString;
 

@@ -244,6 +244,43 @@ def test_shutdown_waits_or_not_and_can_cancel(tmp_path):
     executor(1).shutdown()
 
 
+def test_shutdown_waits_for_a_result_that_another_thread_is_taking():
+    with executor(1) as ex:
+        future = ex.submit(tasks.square, 3)
+        pool, entered, gate = ex._pool, threading.Event(), threading.Event()
+        settled = pool.settled
+
+        def slowly(key):
+            entered.set()
+            gate.wait(PATIENCE)
+            settled(key)
+
+        pool.settled = slowly
+        taking = threading.Thread(target=future.result)
+        taking.start()
+        assert entered.wait(PATIENCE)
+        closing = threading.Thread(target=ex.shutdown)
+        closing.start()
+        # Enough for the pump to look, and to sleep.
+        time.sleep(0.1)
+        gate.set()
+        for thread in (taking, closing):
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+def test_a_task_that_somebody_cancels_in_the_engine_ends_its_future(tmp_path):
+    gate = str(tmp_path / "gate")
+    with executor(1) as ex:
+        future = ex.submit(tasks.wait_for, gate)
+        waiting = ex.submit(tasks.square, 2)
+        for one in (future, waiting):
+            assert ex.engine.cancel(one._key)
+            with pytest.raises(nearcall.Cancelled):
+                one.result(PATIENCE)
+            assert one.done() and not one.cancelled()
+
+
 def test_an_executor_that_is_let_go_of_does_its_tasks(tmp_path):
     ex = executor(1)
     ex.submit(tasks.touch, str(tmp_path / "done"))
