@@ -11,7 +11,7 @@
 //! - `errors`: the engine's errors as Python exceptions
 //!
 //! Answers and values are `nearcall_worker::convert`'s, so that a host sees what a model sees. The
-//! worker is all in `nearcall_worker`: [`_native`] has its door.
+//! worker is all in `nearcall_worker`: `_native` has its door.
 
 mod completions;
 mod engine;
