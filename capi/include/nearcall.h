@@ -549,7 +549,8 @@ struct nearcall_value *nearcall_value_tuple(void);
 struct nearcall_value *nearcall_value_dict(void);
 
 // What a JSON text says: objects are dicts, arrays lists, numbers without fraction and exponent ints. NULL,
-// and the reason in the error, if it is no JSON.
+// and the reason in the error, if it is no JSON, has an int of more than 64 bits, or more than 64 containers
+// inside each other.
 struct nearcall_value *nearcall_value_json(const char *json, size_t len, struct nearcall_error *error);
 
 // Puts an item at the end of a list or tuple. The item is used up, also if this is an error: for something
