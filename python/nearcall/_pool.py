@@ -147,17 +147,19 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         else:
             self._succeed(answer)
 
-    def _take_now(self) -> None:
-        """Takes the outcome if it is there."""
+    def _take_now(self) -> bool:
+        """Takes the outcome if it is there. Whether it is still to come."""
         try:
             answer = self._pool.engine.retrieve(self._key, _PENDING)
         except errors.AlreadyRetrieved:
-            return
+            return False
         except errors.Error as error:
             self._fail(error)
-        else:
-            if answer is not _PENDING:
-                self._succeed(answer)
+            return False
+        if answer is _PENDING:
+            return True
+        self._succeed(answer)
+        return False
 
     def _succeed(self, answer: Any) -> None:
         self._pool.settled(self._key)
@@ -294,7 +296,10 @@ class Pool:
         for key in keys:
             future = self.outstanding.get(key)
             if future is not None:
-                future._take_now()
+                if future._take_now():
+                    # Told too early, which the engine does not do; but nobody shall wait for ever.
+                    future._is_armed = False
+                    future._arm()
 
     def fill(self) -> None:
         """Hands the engine what was put off, as far as there is room."""
