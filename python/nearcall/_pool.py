@@ -162,22 +162,24 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             if taken:
                 self._succeed(taken[0])
 
-    def _take_now(self) -> None:
-        """Takes the outcome if it is there; as above, interrupts do not lose it."""
+    def _take_now(self) -> bool:
+        """Takes the outcome if it is there; as above, interrupts do not lose it. Whether it is still to come."""
         taken: List[Any] = []
         try:
             taken.extend(map(self._pool.engine.retrieve, (self._key,), (_PENDING,)))
         except errors.AlreadyRetrieved:
-            return
+            return False
         except errors.Error as error:
             try:
                 self._fail(error)
             except BaseException:
                 self._fail(error)
                 raise
+            return False
         finally:
             if taken and taken[0] is not _PENDING:
                 self._succeed(taken[0])
+        return bool(taken) and taken[0] is _PENDING
 
     def _succeed(self, answer: Any) -> None:
         try:
@@ -321,7 +323,7 @@ class Pool:
             future = self.outstanding.get(key)
             if future is not None:
                 try:
-                    future._take_now()
+                    is_to_come = future._take_now()
                 except BaseException as error:
                     # One that is no `Exception`: from what was unpickled (the future has it), or from a
                     # callback. It ends neither this thread, nor what others wait for.
@@ -330,6 +332,11 @@ class Pool:
                     if threading.current_thread() is threading.main_thread():
                         raise
                     LOGGER.exception("a callback of %r has raised", future)
+                    continue
+                if is_to_come:
+                    # Told too early, which the engine does not do; but nobody shall wait for ever.
+                    future._is_armed = False
+                    future._arm()
 
     def fill(self) -> None:
         """Hands the engine what was put off, as far as there is room."""

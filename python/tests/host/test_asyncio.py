@@ -194,6 +194,23 @@ def test_the_shutdown_of_the_engine_ends_what_is_awaited(tmp_path):
     run(main())
 
 
+@pytest.mark.parametrize("end", ["shutdown", "drop"])
+def test_a_loop_watches_nothing_more_when_the_engine_is_over(end):
+    async def main():
+        loop = asyncio.get_running_loop()
+        before = len(loop._selector.get_map())
+        engine = start("echo")
+        assert await engine.call_async(x=1) == 1
+        assert len(loop._selector.get_map()) == before + 1
+        if end == "shutdown":
+            engine.shutdown(0)
+        del engine
+        while len(loop._selector.get_map()) > before:
+            await asyncio.sleep(0.001)
+
+    run(main())
+
+
 def test_an_executor_serves_a_loop():
     async def main():
         loop = asyncio.get_running_loop()
