@@ -223,8 +223,8 @@ def test_an_interrupt_while_a_result_is_waited_for_does_not_lose_it(task):
                 future = ex.submit(task, 0.02)
                 # It comes while the engine is waited for, and is raised when the outcome is there already.
                 poke = threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGUSR1))
-                poke.start()
                 with pytest.raises(Interrupt):
+                    poke.start()
                     future.result(PATIENCE)
                     poke.join()
                 if task is tasks.nap:
