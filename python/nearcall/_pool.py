@@ -158,9 +158,28 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 # It was interrupted before it began; it can be done twice.
                 self._fail(error)
                 raise
+        except BaseException as error:
+            if not taken:
+                self._interrupted(error)
+            raise
         finally:
             if taken:
                 self._succeed(taken[0])
+
+    def _interrupted(self, error: BaseException) -> None:
+        """The wait has ended by this. If it came while the engine's own error was made an exception, that
+        was the outcome, and it is lost: then this is the outcome."""
+        try:
+            # An error, if the engine does not have it any more.
+            self._pool.engine.notify(self._key)
+            return
+        except errors.Error:
+            pass
+        with self._condition:
+            # Another thread may have taken it, and is about to say so.
+            if not self._condition.wait_for(lambda: self._state != PENDING, 1.0):
+                self._pool.settled(self._key)
+                self.set_exception(error)
 
     def _take_now(self) -> bool:
         """Takes the outcome if it is there; as above, interrupts do not lose it. Whether it is still to come."""
