@@ -52,8 +52,43 @@ fn odd(what: &'static str, count: usize) -> Failure {
 ///
 /// # Safety
 /// As for [`items`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn text<'a>(
+    what: &'static str,
+    data: *const c_char,
+    len: usize,
+) -> Result<&'a str, Failure> {
+    // Nearly all are short and plain, and a task has several: that is looked at here, without a call.
+    if len <= SHORT && !data.is_null() {
+        // SAFETY: not NULL, a byte needs no alignment, and the caller vouches for the rest.
+        let bytes = unsafe { slice::from_raw_parts(data.cast::<u8>(), len) };
+        if is_plain(bytes) {
+            // SAFETY: ASCII is UTF-8.
+            return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+        }
+    }
+    // SAFETY: passed on.
+    unsafe { any_text(what, data, len) }
+}
+
+/// Texts that are looked at byte by byte, more or less.
+const SHORT: usize = 128;
+
+/// Whether there is nothing but ASCII.
+#[inline(always)]
+fn is_plain(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks();
+    let words = words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word));
+    let rest = rest.iter().fold(0, |all, byte| all | byte);
+    words & 0x8080_8080_8080_8080 == 0 && rest < 0x80
+}
+
+/// As [`text`], for any.
+///
+/// # Safety
+/// As for [`items`].
+#[inline(never)]
+unsafe fn any_text<'a>(
     what: &'static str,
     data: *const c_char,
     len: usize,
@@ -137,6 +172,30 @@ mod tests {
         assert!(unsafe { bools("x", bytes.as_ptr().cast(), 3) }.is_err());
         // SAFETY: as above.
         assert_eq!(unsafe { bools("x", bytes.as_ptr().cast(), 2) }.unwrap(), [false, true]);
+    }
+
+    #[test]
+    fn texts_of_every_length_are_what_they_are() {
+        for len in 0..2 * SHORT {
+            for (odd, is_text) in [(b'z', true), (0, true), (0x80, false), (0xFF, false)] {
+                for place in 0..len {
+                    let mut bytes = vec![b'a'; len];
+                    bytes[place] = odd;
+                    // SAFETY: so many bytes are there.
+                    let found = unsafe { text("x", bytes.as_ptr().cast(), len) };
+                    assert_eq!(found.ok(), is_text.then(|| str::from_utf8(&bytes).unwrap()));
+                }
+            }
+            // Two bytes for each letter, and one that is cut off.
+            let letters = "\u{fc}".repeat(len);
+            let data = letters.as_ptr().cast();
+            // SAFETY: so many bytes are there.
+            assert_eq!(unsafe { text("x", data, letters.len()) }.ok(), Some(letters.as_str()));
+            if len > 0 {
+                // SAFETY: one less than there are.
+                assert!(unsafe { text("x", data, letters.len() - 1) }.is_err());
+            }
+        }
     }
 
     #[test]
