@@ -133,7 +133,7 @@ impl From<AnswerError> for Failure {
 }
 
 /// Runs what a function does. Gives C the flag, and the error what there is to say.
-#[inline]
+#[inline(always)]
 pub(crate) fn guard(
     error: Option<&mut Error>,
     work: impl FnOnce() -> Result<(), Failure>,
