@@ -33,6 +33,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// A pointer that must not be NULL.
     #[cold]
+    #[inline(never)]
     pub(crate) fn null(what: &'static str) -> Self {
         Self::Misuse(format!("{what} is NULL").into())
     }
@@ -153,6 +154,7 @@ pub(crate) fn guard(
 }
 
 #[cold]
+#[inline(never)]
 fn report(error: Option<&mut Error>, failure: Failure) -> c_int {
     let flag = failure.flag();
     if let Some(error) = error {
