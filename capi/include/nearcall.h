@@ -20,8 +20,9 @@
  * Threads. Engines may be used by any number of threads at once. Other objects belong to one thread at a time,
  * unless it is said of them that several may read. No function has a state of its own.
  *
- * Forks. An engine belongs to the process that started it. In a forked child of that each function says
- * NEARCALL_FLAG_FORKED_CHILD, or has the code NEARCALL_CODE_FORKED_CHILD, and does the parent no harm;
+ * Forks. An engine belongs to the process that started it. In a forked child of that nothing does the parent harm:
+ * functions that need the engine say NEARCALL_FLAG_FORKED_CHILD, or have the code NEARCALL_CODE_FORKED_CHILD; those that
+ * end something (nearcall_cancel(), nearcall_abandon(), nearcall_shutdown()) end nothing, which is no error, and
  * nearcall_engine_free() frees the child's memory alone. Do not fork while another thread is in one of these functions
  * and use its objects in the child.
  *
@@ -548,7 +549,8 @@ struct nearcall_value *nearcall_value_tuple(void);
 struct nearcall_value *nearcall_value_dict(void);
 
 // What a JSON text says: objects are dicts, arrays lists, numbers without fraction and exponent ints. NULL,
-// and the reason in the error, if it is no JSON.
+// and the reason in the error, if it is no JSON, has an int of more than 64 bits, or more than 64 containers
+// inside each other.
 struct nearcall_value *nearcall_value_json(const char *json, size_t len, struct nearcall_error *error);
 
 // Puts an item at the end of a list or tuple. The item is used up, also if this is an error: for something
@@ -814,6 +816,7 @@ int nearcall_health(const struct nearcall_engine *engine,
 // The descriptor that becomes readable when a task is over that nearcall_notify() was asked for, and stays so until
 // nearcall_dispatch() is called. It may become so for nothing. For poll() and epoll only: nobody else may read from
 // it or close it. It is the same each time, and lives as long as the engine.
+// In a forked child it is of no use, as nearcall_dispatch() says there.
 int nearcall_completions_fd(const struct nearcall_engine *engine,
                             int *fd,
                             struct nearcall_error *error);

@@ -11,7 +11,7 @@
 // - An Engine may be used by any number of threads at once; destroy it when none does, and after all of its Tickets
 //   and Reserved. Other objects belong to one thread at a time.
 // - A Task refers to the lists and texts that it was given: they must outlive it, or the next clear(). Temporary
-//   strings and vectors do not compile.
+//   strings, vectors and arrays do not compile.
 // - What is read from an Answer (string_views, views, tensors) lives until the answer is filled again or destroyed.
 
 #ifndef NEARCALL_HPP
@@ -19,6 +19,7 @@
 
 #include "nearcall.h"
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -162,6 +163,10 @@ public:
     T value_or(U&& instead) const& {
         return has_value() ? **this : static_cast<T>(std::forward<U>(instead));
     }
+    template <class U>
+    T value_or(U&& instead) && {
+        return has_value() ? std::move(**this) : static_cast<T>(std::forward<U>(instead));
+    }
 
 private:
     void check() const {
@@ -284,10 +289,7 @@ public:
         }
     }
     Deadline(std::chrono::steady_clock::time_point at)
-        : Deadline(
-              at == std::chrono::steady_clock::time_point::max()
-                  ? std::chrono::steady_clock::duration::max()
-                  : at - std::chrono::steady_clock::now()) {}
+        : Deadline(left_until(at)) {}
 
     static Deadline never() noexcept { return Deadline(); }
 
@@ -296,6 +298,14 @@ public:
 
 private:
     Deadline() noexcept : ns_(-1) {}
+
+    static std::chrono::steady_clock::duration left_until(std::chrono::steady_clock::time_point at) {
+        using Clock = std::chrono::steady_clock;
+        if (at == Clock::time_point::max()) return Clock::duration::max();
+        const Clock::time_point now = Clock::now();
+        // Not subtracted if it has passed: the first point of all is further away than a duration can be.
+        return at > now ? at - now : Clock::duration::zero();
+    }
 
     std::int64_t ns_ = 0;
 };
@@ -417,12 +427,22 @@ public:
     }
 
     // They would be gone before the task is submitted.
-    template <class Text, class = std::enable_if_t<std::is_same_v<Text, std::string>>>
+    template <class Text, class = std::enable_if_t<std::is_same_v<std::remove_cv_t<Text>, std::string>>>
     Task& add_str(Text&&) = delete;
-    Task& add_ints(std::vector<std::int64_t>&&) = delete;
-    Task& add_floats(std::vector<double>&&) = delete;
-    Task& add_strs(std::vector<std::string>&&) = delete;
-    Task& add_strs(std::vector<std::string_view>&&) = delete;
+    Task& add_ints(const std::vector<std::int64_t>&&) = delete;
+    Task& add_floats(const std::vector<double>&&) = delete;
+    Task& add_strs(const std::vector<std::string>&&) = delete;
+    Task& add_strs(const std::vector<std::string_view>&&) = delete;
+    template <std::size_t N>
+    Task& add_bools(const std::array<bool, N>&&) = delete;
+    template <std::size_t N>
+    Task& add_ints(const std::array<std::int64_t, N>&&) = delete;
+    template <std::size_t N>
+    Task& add_floats(const std::array<double, N>&&) = delete;
+    template <std::size_t N>
+    Task& add_strs(const std::array<std::string, N>&&) = delete;
+    template <std::size_t N>
+    Task& add_strs(const std::array<std::string_view, N>&&) = delete;
 
     const nearcall_task* handle() const noexcept { return handle_.get(); }
 

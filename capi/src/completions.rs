@@ -24,6 +24,7 @@ pub(crate) struct Door {
 /// The descriptor that becomes readable when a task is over that nearcall_notify() was asked for, and stays so until
 /// nearcall_dispatch() is called. It may become so for nothing. For poll() and epoll only: nobody else may read from
 /// it or close it. It is the same each time, and lives as long as the engine.
+/// In a forked child it is of no use, as nearcall_dispatch() says there.
 #[unsafe(no_mangle)]
 pub extern "C" fn nearcall_completions_fd(
     engine: Option<&Engine>,

@@ -25,3 +25,12 @@ pub mod reserved;
 pub mod task;
 pub mod value;
 pub mod view;
+
+/// What the header says that threads may share. (Views apart, of an answer no more is read than what was
+/// returned.)
+const _: () = {
+    const fn shared<T: Sync>() {}
+    shared::<::engine::Answer>();
+    shared::<engine::Engine>();
+    shared::<task::Task>();
+};

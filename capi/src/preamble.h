@@ -20,8 +20,9 @@
  * Threads. Engines may be used by any number of threads at once. Other objects belong to one thread at a time,
  * unless it is said of them that several may read. No function has a state of its own.
  *
- * Forks. An engine belongs to the process that started it. In a forked child of that each function says
- * NEARCALL_FLAG_FORKED_CHILD, or has the code NEARCALL_CODE_FORKED_CHILD, and does the parent no harm;
+ * Forks. An engine belongs to the process that started it. In a forked child of that nothing does the parent harm:
+ * functions that need the engine say NEARCALL_FLAG_FORKED_CHILD, or have the code NEARCALL_CODE_FORKED_CHILD; those that
+ * end something (nearcall_cancel(), nearcall_abandon(), nearcall_shutdown()) end nothing, which is no error, and
  * nearcall_engine_free() frees the child's memory alone. Do not fork while another thread is in one of these functions
  * and use its objects in the child.
  *

@@ -61,6 +61,34 @@ fn depth_of(value: &Any) -> usize {
     }
 }
 
+/// A number without fraction and exponent that is no int of 64 bits: the parser makes a float of it. `json` is
+/// such a text.
+fn too_large_int(json: &str) -> Option<&str> {
+    let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+    let mut rest = json;
+    while let Some(start) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
+        rest = rest.get(start..)?;
+        if let Some(text) = rest.strip_prefix('"') {
+            let mut is_escaped = false;
+            let end = text.find(|c: char| {
+                let is_end = c == '"' && !is_escaped;
+                is_escaped = c == '\\' && !is_escaped;
+                is_end
+            })?;
+            rest = text.get(end + 1..)?;
+        } else {
+            let (number, behind) =
+                rest.split_at(rest.find(|c| !is_of_number(c)).unwrap_or(rest.len()));
+            let is_whole = !number.contains(['.', 'e', 'E']);
+            if is_whole && number.parse::<i64>().is_err() {
+                return Some(number);
+            }
+            rest = behind;
+        }
+    }
+    None
+}
+
 /// Frees a value. NULL is nothing to free.
 #[unsafe(no_mangle)]
 pub extern "C" fn nearcall_value_free(value: Option<Box<Value>>) {
@@ -181,7 +209,8 @@ pub extern "C" fn nearcall_value_dict() -> Option<Box<Value>> {
 }
 
 /// What a JSON text says: objects are dicts, arrays lists, numbers without fraction and exponent ints. NULL,
-/// and the reason in the error, if it is no JSON.
+/// and the reason in the error, if it is no JSON, has an int of more than 64 bits, or more than 64 containers
+/// inside each other.
 ///
 /// # Safety
 /// The pointers are as the top of this header says.
@@ -197,6 +226,10 @@ pub unsafe extern "C" fn nearcall_value_json(
         let json = unsafe { input::text("the JSON", json, len) }?;
         let value: Any = serde_json::from_str(json)
             .map_err(|error| Failure::Misuse(format!("this is no JSON: {error}").into()))?;
+        if let Some(number) = too_large_int(json) {
+            let text = format!("{number} does not fit an int of 64 signed bits");
+            return Err(Failure::Misuse(text.into()));
+        }
         // Not more than `MAX_DEPTH`: values are read no deeper.
         let depth = depth_of(&value);
         made = Some(Box::new(Value { value: Arc::new(value), depth }));
@@ -256,4 +289,34 @@ pub unsafe extern "C" fn nearcall_value_insert(
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_int_that_is_too_large_is_no_float() {
+        let fits = i64::MAX.to_string();
+        for json in
+            ["1", "[-9223372036854775808]", &fits, "1e30", "1.5", "99999999999999999999.0", "-0"]
+        {
+            assert_eq!(too_large_int(json), None, "{json}");
+        }
+        for json in
+            [r#""99999999999999999999""#, r#"{"a\\\"99999999999999999999":[1,2]}"#, r#""\\""#]
+        {
+            assert_eq!(too_large_int(json), None, "{json}");
+        }
+        for json in [r#"{"1\"":[0.5,99999999999999999999]}"#, r#"["\\",99999999999999999999,"x"]"#]
+        {
+            assert_eq!(too_large_int(json), Some("99999999999999999999"), "{json}");
+        }
+        let json = "[12345678901234567890123]";
+        let mut error = Error::default();
+        // SAFETY: so many bytes are there.
+        let value =
+            unsafe { nearcall_value_json(json.as_ptr().cast(), json.len(), Some(&mut error)) };
+        assert!(value.is_none() && error.text().contains("64 signed bits"), "{}", error.text());
+    }
 }

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING, Any, Dict, List
-
-from nearcall import errors
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 if TYPE_CHECKING:
     from nearcall.engine import Engine
@@ -71,10 +69,11 @@ class Router:
         if engine is None:
             return
         answer: Any = None
-        error = None
+        error: Optional[Exception] = None
         try:
             answer = engine.retrieve(key, _PENDING)
-        except errors.Error as problem:
+        except Exception as problem:
+            # The engine's own, or that an answer could not be made an object: it is the awaiter's.
             error = problem
         if answer is _PENDING:
             # Said too early, which the door does not; but nobody shall wait for ever.
@@ -87,10 +86,14 @@ class Router:
             if loop is asyncio._get_running_loop():
                 _settle(future, answer, error)
             else:
-                loop.call_soon_threadsafe(_settle, future, answer, error)
+                try:
+                    loop.call_soon_threadsafe(_settle, future, answer, error)
+                except RuntimeError:
+                    # That loop was closed: nobody awaits anything there, and others still do here.
+                    pass
 
 
-def _settle(future: "asyncio.Future[Any]", answer: Any, error: "errors.Error | None") -> None:
+def _settle(future: "asyncio.Future[Any]", answer: Any, error: Optional[Exception]) -> None:
     if future.done():
         # It was cancelled meanwhile.
         return

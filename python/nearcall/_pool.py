@@ -19,8 +19,8 @@ import pickle
 import select
 import threading
 import weakref
-from concurrent.futures import Future, TimeoutError
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
+from concurrent.futures import Future, InvalidStateError, TimeoutError
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
@@ -126,53 +126,97 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 if not self._pool.engine.cancel_waiting(self._key):
                     return False
                 self._pool.forget(self._key)
-            if not super().cancel():
+            if self._state == FINISHED:
                 return False
-            if self._state == CANCELLED:
-                # Nobody else would tell those who wait.
-                self.set_running_or_notify_cancel()
+            if self._state != PENDING:
+                return True
+            self._state = CANCELLED
+            # Nobody else would tell those who wait.
+            self.set_running_or_notify_cancel()
+            self._condition.notify_all()
+        # Without the lock: they may wait for a thread that looks at this future.
+        self._invoke_callbacks()  # type: ignore[attr-defined]
         self._pool.wake()
         return True
 
     def _take(self, timeout: Optional[float]) -> None:
         """Waits for the outcome and takes it, if no other thread does."""
+        # An interrupt (`KeyboardInterrupt`) that comes while this waits is raised as soon as Python code
+        # goes on. By then the outcome must not be this thread's alone: it goes from the engine to the list
+        # without a step of Python's between, and `finally` has it reach the future.
+        taken: List[Any] = []
         try:
-            answer = self._pool.engine.wait(self._key, timeout)
+            taken.extend(map(self._pool.engine.wait, (self._key,), (timeout,)))
         except errors.TimedOut:
             raise TimeoutError() from None
         except errors.AlreadyRetrieved:
             return
         except errors.Error as error:
-            self._fail(error)
-        else:
-            self._succeed(answer)
+            try:
+                self._fail(error)
+            except BaseException:
+                # It was interrupted before it began; it can be done twice.
+                self._fail(error)
+                raise
+        except BaseException as error:
+            if not taken:
+                self._interrupted(error)
+            raise
+        finally:
+            if taken:
+                self._succeed(taken[0])
 
-    def _take_now(self) -> None:
-        """Takes the outcome if it is there."""
+    def _interrupted(self, error: BaseException) -> None:
+        """The wait has ended by this. If it came while the engine's own error was made an exception, that
+        was the outcome, and it is lost: then this is the outcome."""
         try:
-            answer = self._pool.engine.retrieve(self._key, _PENDING)
-        except errors.AlreadyRetrieved:
+            # An error, if the engine does not have it any more.
+            self._pool.engine.notify(self._key)
             return
+        except errors.Error:
+            pass
+        with self._condition:
+            # Another thread may have taken it, and is about to say so.
+            if not self._condition.wait_for(lambda: self._state != PENDING, 1.0):
+                self._pool.settled(self._key)
+                self.set_exception(error)
+
+    def _take_now(self) -> bool:
+        """Takes the outcome if it is there; as above, interrupts do not lose it. Whether it is still to come."""
+        taken: List[Any] = []
+        try:
+            taken.extend(map(self._pool.engine.retrieve, (self._key,), (_PENDING,)))
+        except errors.AlreadyRetrieved:
+            return False
         except errors.Error as error:
-            self._fail(error)
-        else:
-            if answer is not _PENDING:
-                self._succeed(answer)
+            try:
+                self._fail(error)
+            except BaseException:
+                self._fail(error)
+                raise
+            return False
+        finally:
+            if taken and taken[0] is not _PENDING:
+                self._succeed(taken[0])
+        return bool(taken) and taken[0] is _PENDING
 
     def _succeed(self, answer: Any) -> None:
-        self._pool.settled(self._key)
         try:
-            result = pickle.loads(answer if type(answer) is bytes else answer[0])
-        except BaseException as error:
-            # Also what interrupts this thread: the outcome is taken, and others may wait for it.
-            self.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
+            self._pool.settled(self._key)
+            try:
+                result = pickle.loads(answer if type(answer) is bytes else answer[0])
+            except Exception as error:
+                self.set_exception(error)
+                return
             if type(answer) is bytes:
                 self._be_done(result)
             else:
                 self.set_exception(result)
+        except BaseException as error:
+            # Also what interrupts this thread: the outcome is taken, and others may wait for it.
+            if self._state == PENDING:
+                self.set_exception(error)
+            raise
 
     def _fail(self, error: errors.Error) -> None:
         self._pool.settled(self._key)
@@ -182,8 +226,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             error = died
         with self._condition:
             # Who has cancelled the future holds the lock until it says so.
-            if self._state not in _OVER:
-                self.set_exception(error)
+            is_over = self._state in _OVER
+        # Without the lock, for callbacks' sake: the outcome is this thread's, nobody else sets it.
+        if not is_over:
+            self.set_exception(error)
 
 
 class Pool:
@@ -213,8 +259,9 @@ class Pool:
             except errors.Full:
                 pass
             else:
-                self.outstanding[key] = future
+                # In this order: who finds it in there, to cancel it, sees that the engine has it.
                 future._key = key
+                self.outstanding[key] = future
                 if self._queue:
                     # Others were put off meanwhile, and the pump has not seen this one.
                     self.wake()
@@ -294,12 +341,27 @@ class Pool:
         for key in keys:
             future = self.outstanding.get(key)
             if future is not None:
-                future._take_now()
+                try:
+                    is_to_come = future._take_now()
+                except BaseException as error:
+                    # One that is no `Exception`: from what was unpickled (the future has it), or from a
+                    # callback. It ends neither this thread, nor what others wait for.
+                    if future._exception is error:
+                        continue
+                    if threading.current_thread() is threading.main_thread():
+                        raise
+                    LOGGER.exception("a callback of %r has raised", future)
+                    continue
+                if is_to_come:
+                    # Told too early, which the engine does not do; but nobody shall wait for ever.
+                    future._is_armed = False
+                    future._arm()
 
     def fill(self) -> None:
         """Hands the engine what was put off, as far as there is room."""
         while self._queue:
             future, function, task = self._queue[0]
+            failed: Optional[errors.Error] = None
             with future._condition:
                 if future._state == PENDING:
                     try:
@@ -307,13 +369,19 @@ class Pool:
                     except errors.Full:
                         break
                     except errors.Error as error:
-                        future.set_exception(error)
+                        failed = error
                     else:
-                        self.outstanding[key] = future
                         future._key = key
+                        self.outstanding[key] = future
                         # Whoever waits for it waits for the future: it had no key.
                         future._arm()
             self._queue.popleft()
+            if failed is not None:
+                # Without the lock, for callbacks' sake; so it may have been cancelled meanwhile.
+                try:
+                    future.set_exception(failed)
+                except InvalidStateError:
+                    pass
         if self._queue or self._is_closing:
             # What nobody asks for takes the room of others, or keeps the end waiting.
             for future in list(self.outstanding.values()):
@@ -342,6 +410,7 @@ class Pool:
         self._lock = threading.Lock()
         pump, self._pump = self._pump, None
         if pump is not None:
+            pump.guard = threading.RLock()
             pump.close()
         for future in [*self.outstanding.values(), *(queued[0] for queued in self._queue)]:
             future._condition = threading.Condition()
@@ -361,6 +430,9 @@ class _Pump:
         self.thread: Optional[threading.Thread] = None
         self._pool = pool
         self._completions = pool.engine.completions()
+        #: Held while the pipe is written to or closed: a number that was closed may be another file's.
+        #: (Garbage that is collected in there may have this pump woken, too.)
+        self.guard = threading.RLock()
         self._awake, self._alarm = os.pipe()
         for end in (self._awake, self._alarm):
             os.set_blocking(end, False)
@@ -373,11 +445,15 @@ class _Pump:
         self.thread.start()
 
     def wake(self) -> None:
-        try:
-            os.write(self._alarm, b"\0")
-        except OSError:
-            # It is full: the pump is about to look. Or closed: there is nothing to look for.
-            pass
+        with self.guard:
+            if self._alarm < 0:
+                # It has ended: there is nothing to look for.
+                return
+            try:
+                os.write(self._alarm, b"\0")
+            except BlockingIOError:
+                # It is full: the pump is about to look.
+                pass
 
     def run(self) -> None:
         pool = self._pool
@@ -398,10 +474,11 @@ class _Pump:
         self.close()
 
     def close(self) -> None:
-        alarm, self._alarm = self._alarm, -1
-        if alarm >= 0:
-            os.close(alarm)
-            os.close(self._awake)
+        with self.guard:
+            alarm, self._alarm = self._alarm, -1
+            if alarm >= 0:
+                os.close(alarm)
+                os.close(self._awake)
 
 
 #: All that are not closed.

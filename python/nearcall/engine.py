@@ -56,12 +56,13 @@ def host_path() -> "list[str]":
     """The folders that this process searches for modules, but for those that any interpreter of its
     environment has by itself: what a worker has to be told."""
     own = tuple(
-        os.path.join(prefix, folder, "")
+        # (A program may live beside Python's own: /usr/lib/program.)
+        os.path.join(prefix, folder, "python3")
         for prefix in {sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix}
         for folder in ("lib", "lib64")
     )
     folders = (os.path.abspath(folder or os.getcwd()) for folder in sys.path)
-    return [folder for folder in dict.fromkeys(folders) if not (folder + os.sep).startswith(own)]
+    return [folder for folder in dict.fromkeys(folders) if not folder.startswith(own)]
 
 
 class Engine(_native.Engine):

@@ -9,6 +9,7 @@ import functools
 import itertools
 import json
 import multiprocessing.spawn
+import os
 import pickle
 import threading
 import types
@@ -75,6 +76,7 @@ class Executor(concurrent.futures.Executor):
         self._pool: Optional[Pool] = None
         self._broken: Optional[str] = None
         self._is_shut_down = False
+        _executors.add(self)
 
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -119,6 +121,8 @@ class Executor(concurrent.futures.Executor):
         if self._broken is not None:
             raise BrokenProcessPool(self._broken)
         with self._lock:
+            if self._is_shut_down:
+                raise RuntimeError("cannot schedule new futures after shutdown")
             if self._pool is None:
                 initializer = None
                 if self._initializer is not None:
@@ -186,6 +190,17 @@ def _chunks(items: Iterator[Tuple[Any, ...]], size: int) -> Iterator[List[Tuple[
 def _call_all(fn: Callable[..., Any], chunk: List[Tuple[Any, ...]]) -> List[Any]:
     return [fn(*args) for args in chunk]
 
+
+_executors: "weakref.WeakSet[Executor]" = weakref.WeakSet()
+
+
+def _free_locks() -> None:
+    """In a forked child: another thread of the parent's may have been starting the workers."""
+    for executor in list(_executors):
+        executor._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_locks)
 
 _interpreter_ends = False
 

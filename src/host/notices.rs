@@ -470,6 +470,7 @@ mod tests {
             notices.put(key, Then::Wake(Waker::noop().clone()));
         }
         notices.forget_future(next);
+        notices.mark(next.index());
         let mut over = Vec::new();
         assert!(completions.dispatch(&mut over));
         assert_eq!(over, [first, next]);

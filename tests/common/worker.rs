@@ -5,6 +5,7 @@
 #![allow(clippy::zombie_processes, reason = "and leave anything behind")]
 
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -314,6 +315,8 @@ impl Handler for Model {
                     // SAFETY: nothing here owns one of them.
                     if unsafe { libc::close(number) } == 0 {
                         let file = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+                        // SAFETY: nothing here owns that number.
+                        unsafe { libc::dup2(file.as_raw_fd(), number) };
                         std::mem::forget(file);
                     }
                 }

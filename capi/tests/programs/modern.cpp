@@ -127,6 +127,9 @@ void what_goes_wrong_says_what_it_was() {
     CHECK(!late && late.error().code() == NEARCALL_CODE_DEADLINE_PASSED);
     // A deadline that has passed, one that no clock gets to, and a point in time.
     CHECK(!engine.call(task, -1s));
+    CHECK(!engine.call(task, std::chrono::steady_clock::time_point::min()));
+    // Something else instead of an error, for what can be moved only.
+    CHECK(engine.call(task, -1s).value_or(nearcall::Answer()).count() == 1);
     CHECK(engine.call(task.clear().add_str("echo").add_int(1), std::chrono::hours::max()));
     CHECK(engine.call(task, std::chrono::steady_clock::now() + patience));
     CHECK(engine.call(task, std::chrono::steady_clock::time_point::max()));

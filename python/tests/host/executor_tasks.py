@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 STATE = []
@@ -23,6 +24,23 @@ def die(code=None):
     if code is None:
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(code)
+
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def die_after(seconds):
+    time.sleep(seconds)
+    os._exit(3)
+
+
+class Exits:
+    """Ends whoever unpickles it."""
+
+    def __reduce__(self):
+        return sys.exit, (7,)
 
 
 def wait_for(path):

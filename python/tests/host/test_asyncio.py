@@ -138,6 +138,32 @@ def test_several_loops_share_an_engine():
             assert run(engine.call_async(x=n)) == n
 
 
+def test_a_loop_that_was_closed_with_calls_awaited_takes_nothing_from_others(tmp_path):
+    gate = str(tmp_path / "gate")
+    with start("wait_for", {"path": "str"}, workers=4) as engine:
+        first = asyncio.new_event_loop()
+
+        async def begin():
+            call = asyncio.ensure_future(engine.call_async(path=gate))
+            await asyncio.sleep(0.01)
+            return call
+
+        left = first.run_until_complete(begin())
+        first.close()
+
+        async def main():
+            calls = [asyncio.ensure_future(engine.call_async(path=gate)) for _ in range(3)]
+            await asyncio.sleep(0.01)
+            open(gate, "w").close()
+            # All are over before the loop looks: it hears of them at once, of the closed loop's first.
+            wait_until(lambda: all(worker["state"] == "idle" for worker in engine.health()["workers"]), "all done")
+            assert all(pid > 0 for pid in await asyncio.gather(*calls))
+
+        run(main())
+        # Nobody is told that it was destroyed.
+        left._log_destroy_pending = False
+
+
 def test_two_may_await_the_same_task(tmp_path):
     gate = str(tmp_path / "gate")
 
@@ -164,6 +190,23 @@ def test_the_shutdown_of_the_engine_ends_what_is_awaited(tmp_path):
         for call in calls:
             with pytest.raises((nearcall.Closed, nearcall.WorkerDied)):
                 await call
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["shutdown", "drop"])
+def test_a_loop_watches_nothing_more_when_the_engine_is_over(end):
+    async def main():
+        loop = asyncio.get_running_loop()
+        before = len(loop._selector.get_map())
+        engine = start("echo")
+        assert await engine.call_async(x=1) == 1
+        assert len(loop._selector.get_map()) == before + 1
+        if end == "shutdown":
+            engine.shutdown(0)
+        del engine
+        while len(loop._selector.get_map()) > before:
+            await asyncio.sleep(0.001)
 
     run(main())
 

@@ -3,6 +3,7 @@
 import concurrent.futures as futures
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -203,6 +204,71 @@ def test_cancelled_waiters_are_woken(tmp_path):
             thread.join(PATIENCE)
         assert seen == [futures.CancelledError] * 3
         open(gate, "w").close()
+
+
+class Interrupt(BaseException):
+    """What a signal's handler raises."""
+
+
+@pytest.mark.parametrize("task", [tasks.nap, tasks.die_after])
+def test_an_interrupt_while_a_result_is_waited_for_does_not_lose_it(task):
+    def interrupt(*_):
+        raise Interrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with executor(1) as ex:
+            ex.submit(tasks.square, 1).result(PATIENCE)
+            for _ in range(5):
+                future = ex.submit(task, 0.02)
+                # It comes while the engine is waited for, and is raised when the outcome is there already.
+                poke = threading.Timer(0.005, os.kill, (os.getpid(), signal.SIGUSR1))
+                with pytest.raises(Interrupt):
+                    poke.start()
+                    future.result(PATIENCE)
+                    poke.join()
+                if task is tasks.nap:
+                    assert future.result(PATIENCE) == 0.02
+                else:
+                    assert isinstance(future.exception(PATIENCE), (WorkerDied, Interrupt))
+            assert not ex._pool.outstanding, "the end would wait for them"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_result_that_exits_when_it_is_unpickled_ends_nothing_else(caplog):
+    with executor(1) as ex:
+        futures_ = [ex.submit(tasks.Exits), ex.submit(tasks.square, 2), ex.submit(tasks.square, 3)]
+        done, left = futures.wait(futures_, PATIENCE)
+        assert len(done) == 3 and not left
+        assert isinstance(futures_[0].exception(), SystemExit)
+
+        def exits(_):
+            raise SystemExit(7)
+
+        ex.submit(tasks.square, 4).add_done_callback(exits)
+        assert futures.wait([ex.submit(tasks.square, 5)], PATIENCE).done
+    # The record has the frames of the exception, and these have the executor.
+    caplog.clear()
+
+
+def test_callbacks_of_a_cancelled_future_may_wait_for_threads_that_look_at_it(tmp_path):
+    gate = str(tmp_path / "gate")
+    with executor(1) as ex:
+        ex.submit(tasks.wait_for, gate)
+        future = ex.submit(tasks.square, 1)
+        seen = []
+
+        def look(future):
+            thread = threading.Thread(target=lambda: seen.append(future.cancelled()), daemon=True)
+            thread.start()
+            thread.join(10)
+            seen.append(not thread.is_alive())
+
+        future.add_done_callback(look)
+        assert future.cancel()
+        open(gate, "w").close()
+        assert seen == [True, True]
 
 
 def test_many_threads_may_wait_for_the_same_future():

@@ -118,6 +118,18 @@ def test_an_executor_is_the_parents(slots, leave, tmp_path):
         wait_until(lambda: told == [os.getpid()], "the parent is told")
 
 
+def test_a_fork_while_an_executor_starts_does_not_hang_the_child():
+    ex = nearcall.Executor(1)
+
+    def child():
+        ex.shutdown()
+
+    # As another thread has it while the workers start.
+    with ex._lock:
+        in_child(child)
+    ex.shutdown()
+
+
 def test_a_fork_while_other_threads_submit_and_wait_harms_nobody():
     with nearcall.Executor(2, slots=4) as ex:
         ex.submit(tasks.square, 1).result(PATIENCE)

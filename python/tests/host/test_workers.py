@@ -26,6 +26,16 @@ def test_a_worker_is_this_interpreter_and_finds_what_it_finds():
     assert str(MODELS) in told["path"]
 
 
+def test_a_program_beside_pythons_own_folders_is_found(monkeypatch):
+    from nearcall.engine import host_path
+
+    program = os.path.join(sys.base_prefix, "lib", "program")
+    monkeypatch.setattr(sys, "path", [program, *sys.path])
+    found = host_path()
+    assert found[0] == program
+    assert not any("site-packages" in folder or folder == os.path.dirname(os.__file__) for folder in found)
+
+
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_the_folder_that_the_host_is_in_is_not_searched(start_method, tmp_path, monkeypatch):
     # Everything that a start imports, as a trap.
