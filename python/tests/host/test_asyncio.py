@@ -194,6 +194,20 @@ def test_the_shutdown_of_the_engine_ends_what_is_awaited(tmp_path):
     run(main())
 
 
+def test_an_outcome_that_comes_for_a_cancelled_future_is_dropped():
+    from nearcall._awaiting import _settle
+
+    async def main():
+        for answer, error in ((1, None), (None, nearcall.Closed("closed"))):
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            # From another loop's thread it comes when it may.
+            _settle(future, answer, error)
+            assert future.cancelled()
+
+    run(main())
+
+
 @pytest.mark.parametrize("end", ["shutdown", "drop"])
 def test_a_loop_watches_nothing_more_when_the_engine_is_over(end):
     async def main():
