@@ -135,7 +135,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             self.set_running_or_notify_cancel()
             self._condition.notify_all()
         # Without the lock: they may wait for a thread that looks at this future.
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
         self._pool.wake()
         return True
 
