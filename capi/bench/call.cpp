@@ -21,9 +21,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A thing to measure: so many calls, and the nanoseconds that they took; 0 if an answer was wrong.
+// What was measured of a language.
 struct Side {
-    const char* name;
     std::vector<double> ns_per_call;
 };
 
@@ -33,6 +32,7 @@ struct Workload {
     std::int64_t expected;
     std::uint64_t calls;
 
+    // The nanoseconds that all calls took; 0 if an answer was wrong.
     std::uint64_t rust() const {
         return nearcall_bench_calls(engine.handle(), with_arguments, calls, expected);
     }
@@ -57,10 +57,10 @@ struct Workload {
     }
 };
 
-double median(std::vector<double> numbers) {
+// The number that so many percent are below.
+double percentile(std::vector<double> numbers, std::size_t percent) {
     std::sort(numbers.begin(), numbers.end());
-    const std::size_t middle = numbers.size() / 2;
-    return numbers.size() % 2 == 1 ? numbers[middle] : (numbers[middle - 1] + numbers[middle]) / 2;
+    return numbers[(numbers.size() - 1) * percent / 100];
 }
 
 }  // namespace
@@ -87,8 +87,9 @@ int main(int argc, char** argv) {
     const Workload workload{
         *engine, with_arguments, with_arguments ? 49 : 27, std::strtoull(argv[3], nullptr, 10)};
     const int rounds = std::atoi(argv[4]);
+    if (workload.calls == 0 || rounds < 1) return 2;
 
-    Side rust{"rust", {}}, cpp{"cpp", {}};
+    Side rust, cpp;
     std::vector<double> over;
     // The first round is for caches and the worker's own warming up.
     for (int round = -1; round < rounds; round++) {
@@ -112,12 +113,9 @@ int main(int argc, char** argv) {
 
     std::printf(
         "{\"workload\": \"%s\", \"calls\": %llu, \"rounds\": %d, \"rust_ns\": %.1f, \"cpp_ns\": %.1f, "
-        "\"over_ns\": %.1f, \"over_ns_each\": [",
-        argv[2], static_cast<unsigned long long>(workload.calls), rounds, median(rust.ns_per_call),
-        median(cpp.ns_per_call), median(over));
-    for (std::size_t index = 0; index < over.size(); index++) {
-        std::printf("%s%.1f", index == 0 ? "" : ", ", over[index]);
-    }
-    std::printf("]}\n");
+        "\"over_ns\": %.1f, \"over_ns_quartiles\": [%.1f, %.1f]}\n",
+        argv[2], static_cast<unsigned long long>(workload.calls), rounds,
+        percentile(rust.ns_per_call, 50), percentile(cpp.ns_per_call, 50), percentile(over, 50),
+        percentile(over, 25), percentile(over, 75));
     return 0;
 }

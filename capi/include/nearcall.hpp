@@ -449,8 +449,9 @@ public:
 private:
     template <class Text>
     Task& add_texts(span<const Text> items) {
-        texts_.clear();
-        for (const Text& item : items) texts_.push_back(nearcall_text{item.data(), item.size()});
+        texts_.resize(items.size());
+        nearcall_text* next = texts_.data();
+        for (const Text& item : items) *next++ = nearcall_text{item.data(), item.size()};
         nearcall_task_strs(handle_.get(), texts_.data(), texts_.size());
         return *this;
     }

@@ -40,7 +40,7 @@ impl Answer {
 }
 
 /// Reads what is at an index, for C.
-#[inline]
+#[inline(always)]
 fn read<'a, T>(
     answer: Option<&'a Answer>,
     place: Option<&mut MaybeUninit<T>>,

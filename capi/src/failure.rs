@@ -33,6 +33,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// A pointer that must not be NULL.
     #[cold]
+    #[inline(never)]
     pub(crate) fn null(what: &'static str) -> Self {
         Self::Misuse(format!("{what} is NULL").into())
     }
@@ -133,7 +134,7 @@ impl From<AnswerError> for Failure {
 }
 
 /// Runs what a function does. Gives C the flag, and the error what there is to say.
-#[inline]
+#[inline(always)]
 pub(crate) fn guard(
     error: Option<&mut Error>,
     work: impl FnOnce() -> Result<(), Failure>,
@@ -153,6 +154,7 @@ pub(crate) fn guard(
 }
 
 #[cold]
+#[inline(never)]
 fn report(error: Option<&mut Error>, failure: Failure) -> c_int {
     let flag = failure.flag();
     if let Some(error) = error {

@@ -74,13 +74,22 @@ pub(crate) unsafe fn text<'a>(
 /// Texts that are looked at byte by byte, more or less.
 const SHORT: usize = 128;
 
-/// Whether there is nothing but ASCII.
+/// Whether there is nothing but ASCII: by a few words that may overlap, with few branches.
 #[inline(always)]
 fn is_plain(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks();
-    let words = words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word));
-    let rest = rest.iter().fold(0, |all, byte| all | byte);
-    words & 0x8080_8080_8080_8080 == 0 && rest < 0x80
+    let plain = |word: u64| word & 0x8080_8080_8080_8080 == 0;
+    if let Some(last) = bytes.last_chunk() {
+        let (words, _) = bytes.as_chunks();
+        let all = words.iter().fold(0, |all, word| all | u64::from_ne_bytes(*word));
+        plain(all | u64::from_ne_bytes(*last))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        plain(u64::from(u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last)))
+    } else if let (Some(first), Some(last)) = (bytes.first(), bytes.last()) {
+        // Of three at most, the one between them.
+        plain(u64::from(first | bytes[bytes.len() / 2] | last))
+    } else {
+        true
+    }
 }
 
 /// As [`text`], for any.

@@ -9,7 +9,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Optional, Tuple, Union
 
-from nearcall import _native
+from nearcall import _interpreter, _native
 from nearcall.errors import Full, TimedOut
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ class Engine(_native.Engine):
             "python": sys.executable if python is None else python,
             "worker": worker,
             "worker_from_python": worker is None,
+            # Whoever isolates the host, or has its assertions off, means its workers too.
+            "interpreter_options": _interpreter.options() if python is None else None,
             "env": None if env is None else list(env.items()),
             "clear_env": clear_env,
             "compute_threads": compute_threads,

@@ -7,7 +7,7 @@ Engines start it, with the arguments that ``nearcall-worker`` has. By hand it te
 import os
 import sys
 
-from nearcall import _native
+from nearcall import _interpreter, _native
 
 
 def version() -> str:
@@ -19,7 +19,7 @@ def main() -> None:
     """Does what the arguments say, and ends the process."""
     # At once, as the worker that embeds Python ends: what a model has left running, Python's own end
     # could wait for.
-    os._exit(_native.worker_main(sys.argv[1:], sys.executable))
+    os._exit(_native.worker_main(sys.argv[1:], [sys.executable, *_interpreter.options()]))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,12 @@ mod _native {
 
     /// Makes this process, whose interpreter has just been started, a worker's. Gives its exit status.
     #[pyfunction]
-    fn worker_main(py: Python<'_>, arguments: Vec<String>, executable: OsString) -> PyResult<u8> {
-        nearcall_worker::run_in_python(py, arguments, executable)
+    fn worker_main(
+        py: Python<'_>,
+        arguments: Vec<String>,
+        interpreter: Vec<OsString>,
+    ) -> PyResult<u8> {
+        nearcall_worker::run_in_python(py, arguments, interpreter)
     }
 
     /// What `nearcall-worker --version --json` prints.

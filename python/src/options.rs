@@ -38,6 +38,7 @@ fn set(builder: Builder, name: &str, value: &Bound<'_, PyAny>) -> PyResult<Build
             true => builder.worker_from_python(),
             false => builder,
         },
+        "interpreter_options" => builder.interpreter_options(value.extract::<Vec<OsString>>()?),
         "env" => {
             let variables = value.extract::<Vec<(OsString, OsString)>>()?;
             variables.into_iter().fold(builder, |builder, (name, value)| builder.env(name, value))

@@ -32,6 +32,7 @@ pub struct Builder {
     python: Option<PathBuf>,
     python_path: Vec<PathBuf>,
     worker: Worker,
+    interpreter_options: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     compute_threads: u32,
     signature: Signature,
@@ -87,6 +88,7 @@ impl Builder {
             python: None,
             python_path: Vec::new(),
             worker: Worker::default(),
+            interpreter_options: Vec::new(),
             environment: Vec::new(),
             compute_threads: 1,
             signature: Signature::new(),
@@ -153,6 +155,16 @@ impl Builder {
     /// The last one called of this and [`worker`](Builder::worker) counts; `$NEARCALL_WORKER` does not.
     pub fn worker_from_python(mut self) -> Self {
         self.worker = Worker::Python;
+        self
+    }
+
+    /// Options for an interpreter that is the worker ([`worker_from_python`](Self::worker_from_python)), as
+    /// they stand on its command line: `-I`, `-X dev`. Default: none.
+    pub fn interpreter_options<O: Into<OsString>>(
+        mut self,
+        options: impl IntoIterator<Item = O>,
+    ) -> Self {
+        self.interpreter_options = options.into_iter().map(O::into).collect();
         self
     }
 
@@ -454,6 +466,7 @@ impl Builder {
             poll_spin: self.poll_spin,
             python: self.python,
             worker: self.worker,
+            interpreter_options: self.interpreter_options,
             environment: self.environment,
             compute_threads: self.compute_threads,
             start_deadline: self.start_deadline,
@@ -505,6 +518,7 @@ pub(crate) struct Config {
     pub(crate) poll_spin: Duration,
     pub(crate) python: Option<PathBuf>,
     pub(crate) worker: Worker,
+    pub(crate) interpreter_options: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
     pub(crate) compute_threads: u32,
     pub(crate) start_deadline: Duration,

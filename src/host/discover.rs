@@ -21,24 +21,28 @@ const WORKER_VARIABLE: &str = "NEARCALL_WORKER";
 pub(crate) struct Found {
     pub(crate) worker: PathBuf,
     /// What stands between the program and a worker's own arguments.
-    pub(crate) arguments: &'static [&'static str],
+    pub(crate) arguments: Vec<OsString>,
     /// The Python to look like, if the worker has one in it.
     pub(crate) python: Option<PathBuf>,
 }
 
-/// Finds both. `deadline` bounds the programs that are asked for their versions.
+/// Finds both. `deadline` bounds the programs that are asked for their versions, `interpreter_options` are
+/// for an interpreter that is the worker.
 pub(crate) fn discover(
     worker: &Worker,
+    interpreter_options: &[OsString],
     python: Option<&Path>,
     deadline: Instant,
 ) -> Result<Found, StartError> {
     let worker = match worker {
-        Worker::Python => return discover_package(find_python(python)?, deadline),
+        Worker::Python => {
+            return discover_package(find_python(python)?, interpreter_options, deadline);
+        }
         Worker::Binary(path) => find_worker(Some(path))?,
         Worker::Found => find_worker(None)?,
     };
     let version = ask_worker(&worker, deadline)?;
-    let arguments = &[];
+    let arguments = Vec::new();
     let Some(language) = version.language else {
         return Ok(Found { worker, arguments, python: None });
     };
@@ -72,7 +76,11 @@ struct PackageAnswer {
 }
 
 /// An interpreter that is to be the worker itself, by the package in its environment.
-fn discover_package(python: PathBuf, deadline: Instant) -> Result<Found, StartError> {
+fn discover_package(
+    python: PathBuf,
+    options: &[OsString],
+    deadline: Instant,
+) -> Result<Found, StartError> {
     // The first lines are those of `PYTHON_ARGUMENTS`: what is found here is what is started.
     const QUESTION: &str = "import sys; sys.path[:1] == [''] and sys.path.pop(0)
 import json
@@ -85,7 +93,7 @@ print(json.dumps({'executable': sys.executable, 'package': package}))";
     let unusable =
         |python: &Path, reason| StartError::PythonUnusable { python: python.to_owned(), reason };
     let mut command = Command::new(&python);
-    command.args(["-c", QUESTION]);
+    command.args(options).args(["-c", QUESTION]);
     let output = run(command, deadline).map_err(|reason| unusable(&python, reason))?;
     let answer: PackageAnswer = serde_json::from_str(&output)
         .map_err(|error| unusable(&python, format!("its answer cannot be read: {error}")))?;
@@ -102,7 +110,9 @@ print(json.dumps({'executable': sys.executable, 'package': package}))";
     }
     // A shim, or a link, has served its turn: the interpreter itself is started.
     let worker = answer.executable;
-    Ok(Found { python: Some(worker.clone()), arguments: &PYTHON_ARGUMENTS, worker })
+    let own = PYTHON_ARGUMENTS.map(OsString::from);
+    let arguments = options.iter().cloned().chain(own).collect();
+    Ok(Found { python: Some(worker.clone()), arguments, worker })
 }
 
 fn find_worker(given: Option<&Path>) -> Result<PathBuf, StartError> {

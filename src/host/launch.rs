@@ -52,7 +52,7 @@ impl Server {
         let (control, theirs) = socket::pair()?;
         let descriptors = [theirs.as_fd(), segment, button];
         let mut command = Command::new(&found.worker);
-        command.args(found.arguments).arg("--serve");
+        command.args(&found.arguments).arg("--serve");
         command.args(descriptors.map(|descriptor| memory::number_of(descriptor).to_string()));
         if config.clear_environment {
             command.env_clear();

@@ -139,7 +139,7 @@ pub fn version() -> String {
 }
 
 /// Makes the process of an interpreter that has just been started what `nearcall-worker` is, with these
-/// arguments; `executable` starts another such interpreter. Gives the exit status: the process must end
+/// arguments; `interpreter`, a program and its options, starts another such one. Gives the exit status: the process must end
 /// with it at once, without Python's own end (`os._exit`), which could wait for what a model has left
 /// running.
 ///
@@ -147,10 +147,14 @@ pub fn version() -> String {
 ///
 /// # Errors
 /// What Python raises when the interpreter cannot be made to look as that of `nearcall-worker` does.
-pub fn run_in_python(py: Python<'_>, arguments: Vec<String>, executable: OsString) -> PyResult<u8> {
+pub fn run_in_python(
+    py: Python<'_>,
+    arguments: Vec<String>,
+    interpreter: Vec<OsString>,
+) -> PyResult<u8> {
     interpreter::adopt(py)?;
     let again = peer::PYTHON_ARGUMENTS.map(OsString::from);
-    let program = [executable].into_iter().chain(again).collect();
+    let program = interpreter.into_iter().chain(again).collect();
     let command_line = CommandLine { arguments, program };
     Ok(peer::run_as(command_line, Some(&interpreter::language()), PythonRuntime::new))
 }

@@ -52,6 +52,21 @@ def test_the_folder_that_the_host_is_in_is_not_searched(start_method, tmp_path, 
     assert told["path"][0] == str(MODELS)
 
 
+@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+def test_whoever_isolates_the_host_means_its_workers_too(start_method, tmp_path):
+    (tmp_path / "json.py").write_text("import os; os._exit(99)")
+    program = (
+        "import nearcall\n"
+        f"settings = dict(python_path=[{str(MODELS)!r}], start_method={start_method!r}, workers=1)\n"
+        "with nearcall.Engine('host_models:flags', **settings) as engine:\n"
+        f"    print(engine.call({PATIENCE}))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-I", "-O", "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.stdout, done.returncode) == ("(1, 1, 1)\n", 0), done.stderr
+
+
 def test_forked_and_spawned_workers_look_alike():
     forked, _ = surroundings(start_method="fork")
     spawned, report = surroundings(start_method="spawn")

@@ -237,7 +237,8 @@ impl Supervisor {
     fn bring_up(&mut self) -> Result<(), StartError> {
         let now = Instant::now();
         let deadline = now.checked_add(self.config.start_deadline).unwrap_or(now + FAR);
-        let found = discover(&self.config.worker, self.config.python.as_deref(), deadline)?;
+        let Config { worker, interpreter_options, python, .. } = &self.config;
+        let found = discover(worker, interpreter_options, python.as_deref(), deadline)?;
         if let Some(python) = &found.python {
             python.to_str().unwrap_or_default().clone_into(&mut self.config.setup.executable);
         }

@@ -58,6 +58,10 @@ def surroundings():
     }
 
 
+def flags():
+    return sys.flags.isolated, sys.flags.optimize, sys.flags.ignore_environment
+
+
 def crash(x):
     import ctypes
 
