@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+import signal
 import sys
 import time
 import uuid
@@ -16,6 +17,9 @@ PATIENCE = 60.0
 
 # The functions that executors are given are the tests' own.
 sys.path[:0] = [str(HERE), str(MODELS)]
+
+# Who starts the tests in the background of a shell has SIGINT ignored, in all that they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def wait_until(is_so, what, patience=PATIENCE):
