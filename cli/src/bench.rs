@@ -25,7 +25,7 @@ use crate::stop::Stop;
 /// if it could not begin, 130 after Ctrl-C.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// In about a minute: hot, limits, throughput and tensors, and less of them
+    /// In about a minute: hot, limits, awaited, throughput and tensors, and less of them
     #[arg(long)]
     quick: bool,
 

@@ -158,7 +158,7 @@ fn a_run_that_cannot_begin_says_what_is_missing() {
             ["no is not there", "--rivals FILE"],
         ),
         (&["--quick", "--python", "no-python"], ["no-python", "no usable Python"]),
-        (&["--case", "cold"], ["'cold'", "hot, limits, parked"]),
+        (&["--case", "cold"], ["'cold'", "hot, limits, awaited, parked"]),
         (&["--compare", "a.json", "--quick"], ["--quick", "cannot be used with"]),
     ] {
         let (_, stderr) = expect(desk.bench(arguments), 2);
