@@ -9,13 +9,13 @@ use std::future::Future;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use common::awaiting::{Counted, echo, gated, poll_once};
 use common::crash::{Told, Way};
 use common::{Bench, PATIENCE, leak_free, signal, wait_until};
 use nearcall::error::{
@@ -49,10 +49,6 @@ fn both(test: impl Fn(&Bench, Start)) {
     }
 }
 
-fn echo(bench: &Bench) -> Builder {
-    bench.builder("echo").signature(Signature::new().int("x"))
-}
-
 /// Wakes a thread.
 struct Unpark(Thread);
 
@@ -72,27 +68,6 @@ fn block_on<F: Future>(future: F) -> F::Output {
         }
         thread::park();
     }
-}
-
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Counted(AtomicUsize);
-
-impl Wake for Counted {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl Counted {
-    fn times(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-fn poll_once<F: Future + Unpin>(future: &mut F, waker: &Arc<Counted>) -> Poll<F::Output> {
-    let waker = Waker::from(waker.clone());
-    Pin::new(future).poll(&mut Context::from_waker(&waker))
 }
 
 fn within_tokio<F: Future>(future: F) -> F::Output {
@@ -256,17 +231,6 @@ fn a_key_is_reported_only_when_its_task_is_over_and_asked_for_in_vain_when_there
         let never = Key::from_number(9 << 16).unwrap();
         assert_eq!(engine.notify(never), Err(RetrieveError::Unknown { key: never }));
     });
-}
-
-/// A double whose tasks wait until the test lets them go on, one by one.
-fn gated(bench: &Bench, slots: usize) -> (Engine, Sender<()>) {
-    let (open, gate): (Sender<()>, Receiver<()>) = channel();
-    let gate = Mutex::new(gate);
-    let model = move |args: &Args<'_>| {
-        let _ = gate.lock().unwrap().recv();
-        Ok(Value::Tuple(args.values().to_vec()))
-    };
-    (echo(bench).slots(slots).workers(1).start_with(model).unwrap(), open)
 }
 
 #[test]

@@ -8,63 +8,24 @@ mod common;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::future::Future;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::panic::panic_any;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
+use std::task::{RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::awaiting::{Counted, echo, gated, poll_once, poll_with};
 use common::crash::Told;
 use common::{Bench, PATIENCE, leak_free};
-use nearcall::{Args, Builder, Completions, Engine, Key, Signature, Task, Value, WaitPolicy};
+use nearcall::{Completions, Engine, Key, Signature, Task, WaitPolicy};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Fifty audits.
 const BOUND: Duration = Duration::from_secs(5);
-
-#[derive(Default)]
-struct Counted(AtomicUsize);
-
-impl Wake for Counted {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl Counted {
-    fn times(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(waker))
-}
-
-fn poll_once<F: Future + Unpin>(future: &mut F, waker: &Arc<Counted>) -> Poll<F::Output> {
-    poll_with(future, &Waker::from(waker.clone()))
-}
-
-fn echo(bench: &Bench) -> Builder {
-    bench.builder("echo").signature(Signature::new().int("x"))
-}
-
-/// A double with one worker, whose tasks wait until the test lets them go on, one by one.
-fn gated(bench: &Bench, slots: usize) -> (Engine, Sender<()>) {
-    let (open, gate): (Sender<()>, Receiver<()>) = channel();
-    let gate = Mutex::new(gate);
-    let model = move |args: &Args<'_>| {
-        let _ = gate.lock().unwrap().recv();
-        Ok(Value::Tuple(args.values().to_vec()))
-    };
-    (echo(bench).slots(slots).workers(1).start_with(model).unwrap(), open)
-}
 
 fn is_rung(bell: BorrowedFd<'_>, for_ms: u16) -> bool {
     poll(&mut [PollFd::new(bell, PollFlags::POLLIN)], PollTimeout::from(for_ms)) == Ok(1)

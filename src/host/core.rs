@@ -973,7 +973,6 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use crate::Engine;
     use crate::error::WaitError;

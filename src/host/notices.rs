@@ -375,16 +375,21 @@ mod tests {
         Engine::builder("test:seven").workers(1).slots(4).start_with(model).unwrap()
     }
 
-    /// A worker that is late in telling of a slot's last task takes the asking of the next one's back.
-    #[test]
-    fn a_mark_of_the_task_before_costs_nobody_his_own() {
+    /// One whose tasks wait until the test lets them go on, one by one.
+    fn gated() -> (Engine, std::sync::mpsc::Sender<()>) {
         let (open, gate) = std::sync::mpsc::channel::<()>();
         let gate = Mutex::new(gate);
         let model = move |_: &Args<'_>| {
             let _ = gate.lock().recv();
             Ok(Value::Int(7))
         };
-        let engine = Engine::builder("test:gate").workers(1).slots(1).start_with(model).unwrap();
+        (Engine::builder("test:gate").workers(1).slots(1).start_with(model).unwrap(), open)
+    }
+
+    /// A worker that is late in telling of a slot's last task takes the asking of the next one's back.
+    #[test]
+    fn a_mark_of_the_task_before_costs_nobody_his_own() {
+        let (engine, open) = gated();
         let completions = engine.completions();
         let key = engine.submit(&Task::new()).unwrap().into_key();
         assert_eq!(engine.notify(key), Ok(false));
@@ -413,13 +418,7 @@ mod tests {
         impl Wake for Nothing {
             fn wake(self: Arc<Self>) {}
         }
-        let (open, gate) = std::sync::mpsc::channel::<()>();
-        let gate = Mutex::new(gate);
-        let model = move |_: &Args<'_>| {
-            let _ = gate.lock().recv();
-            Ok(Value::Int(7))
-        };
-        let engine = Engine::builder("test:gate").workers(1).slots(1).start_with(model).unwrap();
+        let (engine, open) = gated();
         let _completions = engine.completions();
         let nothing = Arc::new(Nothing);
         let waker = Waker::from(nothing.clone());

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+pub(crate) mod awaiting;
 pub(crate) mod crash;
 pub(crate) mod python;
 pub(crate) mod table;

@@ -21,6 +21,8 @@ impl Python {
             .worker(&self.worker)
             .python(&self.environment)
             .python_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models"))
+            // A fork server that is killed leaves its model's temporary folder.
+            .env("TMPDIR", env!("CARGO_TARGET_TMPDIR"))
             .workers(2)
             .start_deadline(PATIENCE)
     }
